@@ -1,0 +1,29 @@
+// A profile is the named set of arithmetic choices of docs/architecture.md §4. It fixes the bits.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace expertmesh::model {
+
+enum class Dtype { kF32, kBf16 };
+inline constexpr size_t DtypeBytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
+
+/// `exact-f32`: weights as stored (bf16 widened exactly), f32 rows, f32 KV.
+/// `bf16` (default): weights rounded to bf16, every Linear rounds its input row to bf16 (except the
+/// gate, which is f32 throughout), bf16 rows on the wire (rounded also when nothing is sent), bf16 KV.
+/// In both, every dot product is one f32 chain of fused multiply-adds in ascending k.
+struct Profile {
+  std::string name;
+  Dtype activation = Dtype::kBf16;  // input row of a Linear
+  Dtype wire = Dtype::kBf16;        // rows sent to routed experts
+  Dtype kv = Dtype::kBf16;          // lane state
+  bool round_weights = true;        // weights to bf16 at load
+};
+
+/// The profile of that name; kInvalidArgument listing the known ones otherwise.
+absl::StatusOr<Profile> ParseProfile(std::string_view name);
+
+}  // namespace expertmesh::model

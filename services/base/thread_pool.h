@@ -1,0 +1,33 @@
+// A fixed set of threads for parallel loops over independent outputs. Which thread takes which index
+// never changes a result: loops split over rows and outputs only (docs/architecture.md §4).
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+
+namespace expertmesh::base {
+
+/// Owned by one caller at a time: ParallelFor is not reentrant and not thread-safe.
+class ThreadPool {
+ public:
+  /// `threads` ≥ 1 counts the calling thread: ThreadPool(1) starts none.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_; }
+
+  /// Calls body(begin, end, thread) over [0, count) in chunks of at least `grain`; thread is in
+  /// [0, threads()). Returns when all of it is done. `body` must not throw.
+  using Body = std::function<void(size_t begin, size_t end, int thread)>;
+  void ParallelFor(size_t count, size_t grain, const Body& body);
+
+ private:
+  struct Impl;
+  int threads_;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace expertmesh::base
