@@ -1,0 +1,87 @@
+// Weights of a Hugging Face directory: model.safetensors, or shards named by
+// model.safetensors.index.json, memory-mapped (docs/formats.md §7.1).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace expertmesh::model {
+
+enum class TensorType { kF32, kF16, kBf16, kF8E4m3, kF8E8m0, kI8, kU8, kI32, kI64 };
+size_t TensorTypeBytes(TensorType type);
+std::string_view TensorTypeName(TensorType type);  // "F32", "BF16", … as in safetensors
+
+/// A view of one tensor in the mapping; valid while the Checkpoint lives.
+struct TensorView {
+  std::string name;
+  TensorType type = TensorType::kF32;
+  std::vector<uint64_t> shape;        // row-major
+  std::span<const std::byte> bytes;   // may be unaligned
+  std::string file;                   // for messages
+};
+
+/// One entry of a safetensors header, offsets relative to the end of the header.
+struct TensorEntry {
+  std::string name;
+  TensorType type = TensorType::kF32;
+  std::vector<uint64_t> shape;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+/// Parses the header of a safetensors file of `file_bytes` bytes, of which `prefix` are the first
+/// (8 + header at least). Checks sizes, offsets inside the file, no overlap, no gap in types. Errors are
+/// kBadCheckpoint in one line naming the tensor. Never aborts on any bytes (fuzzed).
+struct SafetensorsHeader {
+  std::vector<TensorEntry> tensors;
+  uint64_t data_begin = 0;  // offset of the first tensor byte in the file
+};
+absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::span<const std::byte> prefix,
+                                                         uint64_t file_bytes);
+
+/// Immutable after Open; thread-safe.
+class Checkpoint {
+ public:
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory);
+  ~Checkpoint();
+
+  /// The tensor, checked against the expected shape and F32/BF16; kBadCheckpoint naming file, tensor,
+  /// expected and found otherwise.
+  absl::StatusOr<TensorView> Float(std::string_view name, std::vector<uint64_t> shape) const;
+  const TensorView* Find(std::string_view name) const;  // nullptr if absent
+  const std::map<std::string, TensorView, std::less<>>& tensors() const;
+  const std::string& directory() const;
+
+  /// Hex SHA-256 over config.json and all weights (docs/architecture.md §2 "revision"). Weight bytes go in
+  /// as one CRC32C per tensor; cached beside the files in `expertmesh-revision.json`, keyed by size
+  /// and mtime, where the directory is writable. `options` are the settings that are part of it.
+  absl::StatusOr<std::string> Revision(std::string_view options = "") const;
+
+  /// Tells the kernel that the bytes of a view are not needed any more (after packing).
+  void Release(const TensorView& view) const;
+
+ private:
+  struct Impl;
+  explicit Checkpoint(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// All tensors a config asks for, with shapes: what Load needs, `model init` writes and `show` counts.
+struct TensorSpec {
+  std::string name;
+  std::vector<uint64_t> shape;
+  bool always_f32 = false;
+  std::string part;   // "embedding","head","mla","norms","dense_ffn","routed_experts","shared_experts","gates"
+};
+struct Config;
+std::vector<TensorSpec> TensorSpecs(const Config& config);
+
+}  // namespace expertmesh::model

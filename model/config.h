@@ -1,0 +1,60 @@
+// config.json of a Hugging Face model directory. Keys keep their Hugging Face names
+// (docs/model-family.md §2, docs/formats.md §1).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace expertmesh::model {
+
+/// A checked config: ParseConfig returns only configs this version can run.
+struct Config {
+  std::string model_type;  // "deepseek_v3" ("kimi_k2" is read as that)
+  uint32_t vocab_size = 0;
+  uint32_t hidden_size = 0;
+  uint32_t num_hidden_layers = 0;
+  uint32_t num_attention_heads = 0;
+  uint32_t q_lora_rank = 0;
+  uint32_t kv_lora_rank = 0;
+  uint32_t qk_nope_head_dim = 0;
+  uint32_t qk_rope_head_dim = 0;
+  uint32_t v_head_dim = 0;
+  float rms_norm_eps = 1e-6f;      // all norms but q_a/kv_a (always 1e-6)
+  double rope_theta = 10000.0;
+  uint64_t max_position_embeddings = 0;
+  uint32_t first_k_dense_replace = 1;
+  uint32_t intermediate_size = 0;
+  uint32_t n_routed_experts = 0;
+  uint32_t num_experts_per_tok = 0;
+  uint32_t moe_intermediate_size = 0;
+  uint32_t n_shared_experts = 0;
+  uint32_t n_group = 1;
+  uint32_t topk_group = 1;
+  bool norm_topk_prob = true;
+  float routed_scaling_factor = 1.0f;
+  bool tie_word_embeddings = false;
+  std::optional<uint32_t> bos_token_id;
+  std::vector<uint32_t> eos_token_ids;
+  std::optional<uint32_t> pad_token_id;
+  std::string torch_dtype;  // "float32" or "bfloat16"; what `model init` writes
+
+  bool IsMoeLayer(uint32_t layer) const { return layer >= first_k_dense_replace; }
+  uint32_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
+};
+
+/// Parses and checks the text of config.json. Unknown keys are ignored; a known key with an
+/// unsupported value is kBadConfig naming key and value. Never aborts on any bytes.
+absl::StatusOr<Config> ParseConfig(std::string_view json);
+
+/// Reads DIR/config.json; errors name the file.
+absl::StatusOr<Config> LoadConfig(const std::string& directory);
+
+/// The inverse of ParseConfig: pretty JSON as `model init` writes it.
+std::string ConfigJson(const Config& config);
+
+}  // namespace expertmesh::model
