@@ -11,23 +11,14 @@
 
 #include "absl/status/statusor.h"
 #include "model/profile.h"
+#include "services/base/expert_batch.h"
 #include "services/base/expert_node.h"
 #include "services/base/thread_pool.h"
 
 namespace expertmesh::model {
 
-/// One layer's rows for this slice; the same layout as the dispatch payload (docs/protocol.md §1).
-/// The caller has checked counts, order and that all experts are hosted.
-struct ExpertBatch {
-  uint32_t layer = 0;
-  size_t row_count = 0;
-  Dtype row_dtype = Dtype::kF32;
-  const std::byte* rows = nullptr;                 // [row_count, hidden] of row_dtype, 64-aligned
-  std::span<const uint32_t> row_offsets;           // [row_count + 1]
-  std::span<const uint16_t> expert_ids;            // [entries], ascending inside a row
-  std::span<const float> expert_weights;           // [entries]
-  std::span<const base::PartialNode> partials;     // ordered by (row, first_expert)
-};
+/// Rows, CSR of experts and partial list; the caller has checked counts, order and hosting.
+using base::ExpertBatch;
 
 /// Immutable after Load; Compute may be called from one thread at a time (it uses the pool).
 class ExpertSlice {
@@ -36,6 +27,8 @@ class ExpertSlice {
     std::string directory;                   // Hugging Face directory
     std::string profile = "bf16";
     std::vector<base::ExpertRange> experts;  // global ids; the same in every MoE layer
+    bool masked_gate_group_zero = false;     // part of the revision only; as in AttentionModel
+    std::string isa = "auto";                // as in AttentionModel
   };
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(const Options& options);
   virtual ~ExpertSlice() = default;

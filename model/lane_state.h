@@ -66,6 +66,10 @@ class LaneState {
   void Clear();
   size_t capacity() const { return pages_.size() * kPagePositions; }
 
+  /// Absolute position of the lane's first token; index = position − first_position. Set before use.
+  void set_first_position(uint64_t position) { first_position_ = position; }
+  uint64_t first_position() const { return first_position_; }
+
   /// Memory of one entry: stream s, layer l, index i (0-based inside the lane).
   std::byte* At(size_t stream, size_t layer, size_t index);
   const std::byte* At(size_t stream, size_t layer, size_t index) const;
@@ -78,6 +82,7 @@ class LaneState {
  private:
   PagePool* pool_;
   std::vector<uint32_t> pages_;
+  uint64_t first_position_ = 0;
 };
 
 }  // namespace expertmesh::model

@@ -5,11 +5,12 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "services/base/expert_batch.h"
 
 namespace expertmesh::model {
 
-enum class Dtype { kF32, kBf16 };
-inline constexpr size_t DtypeBytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
+using base::Dtype;
+using base::DtypeBytes;
 
 /// `exact-f32`: weights as stored (bf16 widened exactly), f32 rows, f32 KV.
 /// `bf16` (default): weights rounded to bf16, every Linear rounds its input row to bf16 (except the

@@ -43,7 +43,7 @@ class ExpertBackend {
 struct StepRow {
   LaneState* lane = nullptr;   // not owned; capacity for `position` already reserved
   uint32_t token = 0;
-  uint64_t position = 0;       // absolute: rope angle and index in the lane state (plus first_position)
+  uint64_t position = 0;       // absolute: the rope angle; index in the lane = position − first_position
   bool wants_logits = false;
   /// Forced experts per layer (debug door); empty = the gate chooses. [layers][top_k]
   const std::vector<std::vector<uint16_t>>* forced_experts = nullptr;
@@ -61,6 +61,7 @@ class AttentionModel {
     std::string directory;
     std::string profile = "bf16";
     bool masked_gate_group_zero = false;  // docs/formats.md §1.6; part of the revision
+    std::string isa = "auto";             // "avx512", "avx2", "baseline": same bits, other speed
   };
   static absl::StatusOr<std::unique_ptr<AttentionModel>> Load(const Options& options);
   virtual ~AttentionModel() = default;

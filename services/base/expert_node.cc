@@ -106,6 +106,7 @@ std::vector<ExpertRange> MissingFrom(std::span<const ExpertRange> hosted, uint32
   std::vector<ExpertRange> missing;
   uint32_t at = 0;
   for (const ExpertRange& r : have) {
+    if (at >= expert_count) break;
     if (r.begin > at) missing.push_back({at, std::min(r.begin, expert_count)});
     at = std::max(at, r.end);
   }

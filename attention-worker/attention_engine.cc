@@ -1,0 +1,284 @@
+#include "attention-worker/attention_engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "services/base/hash.h"
+#include "services/base/status.h"
+#include "services/telemetry/metric_catalogue.h"
+
+namespace expertmesh::attention_worker {
+
+using base::Error;
+using base::LaneId;
+using base::Reason;
+namespace metric = telemetry::metric;
+
+namespace {
+
+double Seconds(base::Micros duration) { return static_cast<double>(duration.count()) * 1e-6; }
+
+}  // namespace
+
+AttentionEngine::AttentionEngine(const model::AttentionModel& model, ExpertDispatcher& experts,
+                                 Options options, const base::Clock& clock,
+                                 telemetry::Metrics& metrics)
+    : model_(model),
+      experts_(experts),
+      options_(std::move(options)),
+      clock_(clock),
+      pages_(model.lane_state(), options_.scheduler.pages_total),
+      pool_(options_.threads),
+      scheduler_(options_.scheduler),
+      running_gauge_(metrics.GetGauge(metric::kAttentionRunningRequests)),
+      queued_gauge_(metrics.GetGauge(metric::kAttentionQueuedRequests)),
+      kv_ratio_(metrics.GetGauge(metric::kAttentionKvCacheUsage)),
+      kv_pages_used_(metrics.GetGauge(metric::kAttentionKvPagesUsed)),
+      generated_tokens_(metrics.GetCounter(metric::kAttentionGeneratedTokens)),
+      prompt_tokens_(metrics.GetCounter(metric::kAttentionPromptTokens)),
+      batch_tokens_(metrics.GetHistogram(metric::kAttentionBatchTokens)),
+      queue_wait_(metrics.GetHistogram(metric::kAttentionQueueWait)),
+      decode_seconds_(
+          metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "decode"}})),
+      prefill_seconds_(
+          metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "prefill"}})),
+      metrics_(metrics) {
+  load_.pages_total = options_.scheduler.pages_total;
+  thread_ = std::thread([this] { Run(); });
+}
+
+AttentionEngine::~AttentionEngine() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+    for (auto& [id, running] : lanes_) running->cancelled = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+  for (auto& [id, running] : lanes_) {
+    running->sink->OnEnd(Error(Reason::kDraining, "the worker is stopping"));
+  }
+}
+
+absl::StatusOr<LaneId> AttentionEngine::Submit(LaneRequest request,
+                                               std::shared_ptr<LaneSink> sink) {
+  std::lock_guard lock(mutex_);
+  if (stop_) return Error(Reason::kDraining, "the worker is stopping");
+  const LaneId id{next_lane_++};
+  const size_t length = request.prompt.size();
+  EM_RETURN_IF_ERROR(scheduler_.Admit(id, length, length + request.max_new_tokens,
+                                      request.deadline));
+  const uint64_t first_position = request.first_position;
+  auto running = std::make_shared<Running>(id, std::move(request), std::move(sink), pages_);
+  running->state.set_first_position(first_position);
+  running->arrival = clock_.Now();
+  prompt_tokens_.Add(static_cast<double>(length));
+  lanes_.emplace(id, std::move(running));
+  wake_.notify_all();
+  return id;
+}
+
+void AttentionEngine::Cancel(LaneId lane) {
+  std::lock_guard lock(mutex_);
+  const auto it = lanes_.find(lane);
+  if (it == lanes_.end()) return;
+  it->second->cancelled = true;
+  wake_.notify_all();
+}
+
+AttentionEngine::Load AttentionEngine::load() const {
+  std::lock_guard lock(mutex_);
+  return load_;
+}
+
+bool AttentionEngine::idle() const {
+  std::lock_guard lock(mutex_);
+  return lanes_.empty();
+}
+
+std::shared_ptr<AttentionEngine::Running> AttentionEngine::Find(LaneId lane) const {
+  std::lock_guard lock(mutex_);
+  const auto it = lanes_.find(lane);
+  return it == lanes_.end() ? nullptr : it->second;
+}
+
+void AttentionEngine::End(LaneId lane, const absl::StatusOr<LaneEnd>& end) {
+  std::shared_ptr<Running> running;
+  {
+    std::lock_guard lock(mutex_);
+    const auto it = lanes_.find(lane);
+    if (it == lanes_.end()) return;
+    running = std::move(it->second);
+    lanes_.erase(it);
+    scheduler_.Remove(lane);
+  }
+  running->state.Clear();  // before the sink, so that a caller who waits for the end finds room
+  running->sink->OnEnd(end);
+}
+
+void AttentionEngine::EndExpired() {
+  std::vector<LaneId> expired;
+  std::vector<LaneId> cancelled;
+  {
+    std::lock_guard lock(mutex_);
+    expired = scheduler_.Expired(clock_.Now());
+    for (auto& [id, running] : lanes_) {
+      if (running->cancelled) cancelled.push_back(id);
+    }
+  }
+  for (LaneId lane : cancelled) End(lane, Error(Reason::kCancelled, "the caller went away"));
+  for (LaneId lane : expired) {
+    End(lane, Error(Reason::kDeadlineExceeded, "the request's time ran out"));
+  }
+}
+
+void AttentionEngine::PublishLoad() {
+  std::lock_guard lock(mutex_);
+  load_.running = scheduler_.running();
+  load_.waiting = scheduler_.waiting();
+  load_.pages_used = pages_.used();
+  running_gauge_.Set(static_cast<double>(load_.running));
+  queued_gauge_.Set(static_cast<double>(load_.waiting));
+  kv_pages_used_.Set(static_cast<double>(load_.pages_used));
+  kv_ratio_.Set(static_cast<double>(load_.pages_used) /
+                static_cast<double>(std::max<size_t>(1, load_.pages_total)));
+}
+
+void AttentionEngine::Run() {
+  for (;;) {
+    EndExpired();
+    PublishLoad();
+    StepPlan plan;
+    {
+      std::unique_lock lock(mutex_);
+      if (stop_) return;
+      plan = scheduler_.Plan();
+      for (LaneId lane : plan.preempted) lanes_.at(lane)->state.Clear();
+      if (plan.items.empty()) {
+        const auto any_cancelled = [&] {
+          return std::any_of(lanes_.begin(), lanes_.end(),
+                             [](const auto& entry) { return entry.second->cancelled.load(); });
+        };
+        const size_t known = lanes_.size();
+        const auto woken = [&] { return stop_ || lanes_.size() != known || any_cancelled(); };
+        const base::Instant deadline = scheduler_.next_deadline();
+        if (deadline == base::kNever) {
+          wake_.wait(lock, woken);
+        } else {
+          wake_.wait_for(lock, std::max(base::Micros(0), deadline - clock_.Now()), woken);
+        }
+        continue;
+      }
+    }
+    Step(plan);
+  }
+}
+
+void AttentionEngine::Step(const StepPlan& plan) {
+  const base::Instant start = clock_.Now();
+  std::vector<std::shared_ptr<Running>> owners;  // keeps lanes alive through the step
+  std::vector<StepLane> lanes;
+  std::vector<model::StepRow> rows;
+  bool decode_only = true;
+  for (const StepItem& item : plan.items) {
+    std::shared_ptr<Running> running = Find(item.lane);
+    if (!running->started) queue_wait_.Observe(Seconds(start - running->arrival));
+    running->started = true;
+    decode_only = decode_only && item.count == 1;
+    // The scheduler counted these pages, so the pool has them.
+    if (!running->state.Reserve(item.begin + item.count)) {
+      spdlog::critical("no page for token {} of lane {}: {} of {} used", item.begin + item.count,
+                       item.lane.value, pages_.used(), pages_.page_count());
+      std::abort();
+    }
+    lanes.push_back({item.count, running->lane.request().deadline, &running->cancelled});
+    for (size_t i = item.begin; i < item.begin + item.count; ++i) {
+      model::StepRow row;
+      row.lane = &running->state;
+      row.token = running->lane.tokens()[i];
+      row.position = running->lane.PositionOf(i);
+      row.wants_logits = item.wants_logits && i + 1 == item.begin + item.count;
+      row.forced_experts = running->lane.ForcedExperts(i);
+      rows.push_back(row);
+    }
+    owners.push_back(std::move(running));
+  }
+  batch_tokens_.Observe(static_cast<double>(rows.size()));
+  experts_.BeginStep(std::move(lanes), decode_only);
+  const model::StepResult result = model_.RunStep(rows, experts_, pool_);
+  (decode_only ? decode_seconds_ : prefill_seconds_).Observe(Seconds(clock_.Now() - start));
+  AfterStep(plan, result.alive, result.logits);
+}
+
+void AttentionEngine::AfterStep(const StepPlan& plan, const std::vector<uint8_t>& alive,
+                                std::span<const float> logits) {
+  const size_t vocab = model_.config().vocab_size;
+  size_t row = 0;
+  for (const StepItem& item : plan.items) {
+    const size_t first = row;
+    row += item.count;
+    const std::span<const float> lane_logits =
+        item.wants_logits ? logits.first(vocab) : std::span<const float>();
+    if (item.wants_logits) logits = logits.subspan(vocab);
+    absl::Status failure = absl::OkStatus();
+    for (size_t r = first; r < row && failure.ok(); ++r) {
+      if (alive[r]) continue;
+      failure = experts_.failure(r);
+      if (failure.ok()) failure = Error(Reason::kNonFinite, "the model computed a NaN");
+    }
+    if (!failure.ok()) {
+      const std::string reason(base::ReasonName(base::ReasonOf(failure)));
+      metrics_.GetCounter(metric::kAttentionDroppedTokens, {{"reason", reason}})
+          .Add(static_cast<double>(item.count));
+      End(item.lane, failure);
+      continue;
+    }
+    {
+      std::lock_guard lock(mutex_);
+      scheduler_.Computed(item);
+    }
+    if (item.wants_logits) {
+      if (const auto running = Find(item.lane)) TakeToken(*running, lane_logits);
+    }
+  }
+}
+
+void AttentionEngine::TakeToken(Running& running, std::span<const float> logits) {
+  Lane& lane = running.lane;
+  const LaneRequest& request = lane.request();
+  LaneToken token;
+  token.position = lane.PositionOf(lane.tokens().size());
+  const float u = model::UniformOf(request.seed, request.choice, token.position);
+  const model::SampledToken sampled =
+      model::Sample(logits, request.sampling, u, options_.masked_tokens);
+  if (sampled.id == UINT32_MAX) {
+    End(lane.id(), Error(Reason::kNonFinite, "the logits hold a NaN"));
+    return;
+  }
+  token.id = lane.ForcedNext().value_or(sampled.id);
+  token.logprob = sampled.logprob;
+  if (request.return_logits_hash) token.logits_hash = base::Hash64(std::as_bytes(logits));
+  if (request.return_logits) token.logits.assign(logits.begin(), logits.end());
+  generated_tokens_.Add();
+  const auto finish = lane.Append(token.id, options_.end_tokens);
+  running.sink->OnToken(token);
+  if (!finish) {
+    std::lock_guard lock(mutex_);
+    scheduler_.Grew(lane.id());
+    return;
+  }
+  LaneEnd end{*finish, lane.generated(), {}};
+  if (request.return_state_hash) {
+    // The last token is not in the state: nothing was computed from it.
+    for (size_t i = 0; i + 1 < lane.tokens().size(); ++i) {
+      end.state_hashes.push_back(running.state.HashOf(i));
+    }
+  }
+  End(lane.id(), end);
+}
+
+}  // namespace expertmesh::attention_worker

@@ -1,0 +1,297 @@
+#include "attention-worker/attention_service.h"
+
+#include <algorithm>
+#include <deque>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "services/base/random.h"
+#include "services/base/status.h"
+#include "services/rpc/identity.h"
+#include "services/rpc/status.h"
+
+namespace expertmesh::attention_worker {
+
+using base::Error;
+using base::Reason;
+using inference::v1::GenerateRequest;
+using inference::v1::GenerateResponse;
+
+namespace {
+
+absl::Status TakePrompt(const GenerateRequest& request, std::vector<uint32_t>& prompt) {
+  for (const auto& segment : request.segments()) {
+    if (!segment.has_tokens()) {
+      return Error(Reason::kUnsupported,
+                   "this worker takes token runs only; send text through the gateway");
+    }
+    prompt.insert(prompt.end(), segment.tokens().ids().begin(), segment.tokens().ids().end());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeForcedExperts(const inference::v1::DebugOptions& debug,
+                               const WorkerIdentity& identity, LaneRequest& lane) {
+  for (const auto& forced : debug.forced_selections()) {
+    if (forced.layer() >= identity.layers ||
+        forced.expert_ids_size() != static_cast<int>(identity.top_k)) {
+      return Error(Reason::kInvalidArgument,
+                   absl::StrCat("debug.forced_selections: layer ", forced.layer(), " with ",
+                                forced.expert_ids_size(), " experts; the model chooses ",
+                                identity.top_k, " in layers below ", identity.layers));
+    }
+    auto& layers = lane.forced_experts[forced.position()];
+    layers.resize(identity.layers);
+    auto& experts = layers[forced.layer()];
+    experts.assign(forced.expert_ids().begin(), forced.expert_ids().end());
+    std::sort(experts.begin(), experts.end());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeDebug(const GenerateRequest& request, const WorkerIdentity& identity,
+                       LaneRequest& lane) {
+  if (!request.has_debug()) return absl::OkStatus();
+  if (!identity.debug_api) {
+    return Error(Reason::kDebugApiDisabled, "the debug block needs a worker with --debug-api");
+  }
+  const auto& debug = request.debug();
+  lane.forced_tokens.assign(debug.forced_tokens().begin(), debug.forced_tokens().end());
+  lane.ignore_eos = debug.ignore_eos();
+  lane.first_position = debug.first_position();
+  lane.return_logits_hash = debug.return_logits_hash();
+  lane.return_logits = debug.return_logits();
+  lane.return_state_hash = debug.return_state_hash();
+  return TakeForcedExperts(debug, identity, lane);
+}
+
+// Streams one lane's events. Lives until OnDone; the lane's sink keeps it through a shared_ptr, since the
+// engine may speak after the call is over.
+class GenerateStream final : public LaneSink, public std::enable_shared_from_this<GenerateStream> {
+ public:
+  // What gRPC owns: deletes itself in OnDone.
+  struct Reactor final : grpc::ServerWriteReactor<GenerateResponse> {
+    explicit Reactor(std::shared_ptr<GenerateStream> s) : stream(std::move(s)) {}
+    void OnWriteDone(bool /*ok*/) override { stream->Written(); }
+    void OnCancel() override { stream->Cancelled(); }
+    void OnDone() override {
+      stream->Detach();
+      delete this;
+    }
+    std::shared_ptr<GenerateStream> stream;
+  };
+
+  explicit GenerateStream(AttentionEngine& engine) : engine_(engine) {}
+
+  Reactor* MakeReactor() {
+    reactor_ = new Reactor(shared_from_this());
+    return reactor_;
+  }
+
+  void Begin(LaneRequest request, GenerateResponse started) {
+    prompt_tokens_ = request.prompt.size();
+    Push(std::move(started));
+    const auto lane = engine_.Submit(std::move(request), shared_from_this());
+    if (!lane.ok()) {
+      Fail(lane.status());
+      return;
+    }
+    bool cancelled = false;
+    {
+      std::lock_guard lock(mutex_);
+      lane_ = *lane;
+      cancelled = cancelled_;
+    }
+    if (cancelled) engine_.Cancel(*lane);
+  }
+
+  void Fail(const absl::Status& status) {
+    std::lock_guard lock(mutex_);
+    end_ = rpc::ToGrpcStatus(status);
+    ended_ = true;
+    PumpLocked();
+  }
+
+  void OnToken(const LaneToken& token) override {
+    GenerateResponse response;
+    auto* out = response.mutable_token();
+    out->set_id(token.id);
+    out->set_position(token.position);
+    out->set_logprob(token.logprob);
+    out->set_logits_hash(token.logits_hash);
+    out->mutable_logits()->Add(token.logits.begin(), token.logits.end());
+    Push(std::move(response));
+  }
+
+  void OnEnd(const absl::StatusOr<LaneEnd>& end) override {
+    if (!end.ok()) {
+      Fail(end.status());
+      return;
+    }
+    GenerateResponse response;
+    auto* out = response.mutable_finished();
+    out->set_reason(end->reason == FinishReason::kStop ? inference::v1::FINISH_REASON_STOP
+                                                       : inference::v1::FINISH_REASON_LENGTH);
+    out->set_prompt_tokens(static_cast<uint32_t>(prompt_tokens_));
+    out->set_completion_tokens(static_cast<uint32_t>(end->generated));
+    for (uint64_t hash : end->state_hashes) out->add_state_hashes(hash);
+    Push(std::move(response));
+    Fail(absl::OkStatus());
+  }
+
+ private:
+  void Push(GenerateResponse response) {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(response));
+    PumpLocked();
+  }
+
+  // A second StartWrite before OnWriteDone aborts the process, so one at a time.
+  void PumpLocked() {
+    if (reactor_ == nullptr || writing_ || finished_) return;
+    if (!queue_.empty() && !cancelled_) {
+      writing_ = true;
+      reactor_->StartWrite(&queue_.front());
+    } else if (ended_ || cancelled_) {
+      finished_ = true;
+      reactor_->Finish(ended_ ? end_ : grpc::Status::CANCELLED);
+    }
+  }
+
+  void Written() {
+    std::lock_guard lock(mutex_);
+    queue_.pop_front();
+    writing_ = false;
+    PumpLocked();
+  }
+
+  void Cancelled() {
+    base::LaneId lane{};
+    {
+      std::lock_guard lock(mutex_);
+      cancelled_ = true;
+      lane = lane_;
+      PumpLocked();
+    }
+    if (lane.value != 0) engine_.Cancel(lane);
+  }
+
+  void Detach() {
+    std::lock_guard lock(mutex_);
+    reactor_ = nullptr;
+  }
+
+  AttentionEngine& engine_;
+  size_t prompt_tokens_ = 0;
+  std::mutex mutex_;
+  Reactor* reactor_ = nullptr;           // guarded by mutex_; null once the call is over
+  base::LaneId lane_{};                  // guarded by mutex_
+  std::deque<GenerateResponse> queue_;   // guarded by mutex_; at most max_tokens + 2
+  grpc::Status end_;                     // guarded by mutex_
+  bool writing_ = false;                 // guarded by mutex_
+  bool ended_ = false;                   // guarded by mutex_
+  bool cancelled_ = false;               // guarded by mutex_
+  bool finished_ = false;                // guarded by mutex_
+};
+
+}  // namespace
+
+absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
+                                          const WorkerIdentity& identity, base::Instant now,
+                                          base::Micros budget) {
+  const auto& model = request.model();
+  if ((!model.model().empty() && model.model() != identity.model) ||
+      (!model.revision().empty() && model.revision() != identity.revision)) {
+    return Error(Reason::kModelNotFound,
+                 absl::StrCat("model \"", model.model(), "\" revision \"", model.revision(),
+                              "\" is not served here, but \"", identity.model, "\""));
+  }
+  LaneRequest lane;
+  EM_RETURN_IF_ERROR(TakePrompt(request, lane.prompt));
+  lane.sampling.temperature = request.sampling().temperature();
+  lane.sampling.top_k = request.sampling().top_k();
+  lane.sampling.top_p = request.sampling().has_top_p() ? request.sampling().top_p() : 1.0f;
+  lane.seed = request.sampling().has_seed() ? request.sampling().seed() : base::EntropyU64();
+  lane.choice = request.choice();
+  lane.max_new_tokens = request.max_tokens();
+  lane.stop_tokens.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
+  lane.deadline = now + budget;
+  EM_RETURN_IF_ERROR(TakeDebug(request, identity, lane));
+  EM_RETURN_IF_ERROR(CheckRequest(lane, {identity.vocab_size, identity.context}));
+  return lane;
+}
+
+grpc::ServerWriteReactor<GenerateResponse>* GenerateService::Generate(
+    grpc::CallbackServerContext* context, const GenerateRequest* request) {
+  const auto stream = std::make_shared<GenerateStream>(engine_);
+  auto* reactor = stream->MakeReactor();
+  const auto refuse = [&](const absl::Status& status) {
+    stream->Fail(status);
+    return reactor;
+  };
+  if (const auto identity = rpc::IdentityOf(*context); !identity.ok()) {
+    return refuse(identity.status());
+  }
+  if (const absl::Status deadline = rpc::RequireDeadline(*context); !deadline.ok()) {
+    return refuse(deadline);
+  }
+  if (const absl::Status admitted = admit_(); !admitted.ok()) return refuse(admitted);
+  auto lane = ToLaneRequest(*request, identity_, clock_.Now(), rpc::Remaining(*context));
+  if (!lane.ok()) return refuse(lane.status());
+  GenerateResponse response;
+  auto* started = response.mutable_started();
+  started->mutable_model()->set_model(identity_.model);
+  started->mutable_model()->set_revision(identity_.revision);
+  started->set_seed(lane->seed);
+  started->set_prompt_tokens(static_cast<uint32_t>(lane->prompt.size()));
+  started->set_profile(identity_.profile);
+  started->set_worker(identity_.name);
+  stream->Begin(*std::move(lane), std::move(response));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* GenerateService::ListModels(
+    grpc::CallbackServerContext* context, const inference::v1::ListModelsRequest* /*request*/,
+    inference::v1::ListModelsResponse* response) {
+  auto* served = response->add_models();
+  served->mutable_model()->set_model(identity_.model);
+  served->mutable_model()->set_revision(identity_.revision);
+  served->set_context_length(identity_.context);
+  served->set_profile(identity_.profile);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(rpc::ToGrpcStatus(rpc::RequireDeadline(*context)));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* DescribeService::Describe(
+    grpc::CallbackServerContext* context, const attention::v1::DescribeRequest* /*request*/,
+    attention::v1::DescribeResponse* response) {
+  response->mutable_model()->set_model(identity_.model);
+  response->mutable_model()->set_revision(identity_.revision);
+  response->set_profile(identity_.profile);
+  response->set_fingerprint(identity_.fingerprint);
+  for (const model::LaneStream& stream : lane_state_.streams) {
+    auto* out = response->add_lane_state();
+    out->set_name(stream.name);
+    out->set_kind(static_cast<attention::v1::LaneStreamKind>(static_cast<int>(stream.kind) + 1));
+    out->set_layers(stream.layers);
+    out->set_bytes_per_position(stream.bytes_per_position);
+    out->set_page_positions(stream.page_positions);
+    out->set_cut_stride(stream.cut_stride);
+  }
+  const AttentionEngine::Load load = engine_.load();
+  response->set_pages_total(load.pages_total);
+  response->set_pages_used(load.pages_used);
+  response->set_running_lanes(static_cast<uint32_t>(load.running));
+  response->set_queued_requests(static_cast<uint32_t>(load.waiting));
+  const PlacementView view = experts_.view();
+  response->mutable_epoch()->set_term(view.term);
+  response->mutable_epoch()->set_number(view.number);
+  response->mutable_epoch()->set_content_hash(view.content_hash);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(rpc::ToGrpcStatus(rpc::RequireDeadline(*context)));
+  return reactor;
+}
+
+}  // namespace expertmesh::attention_worker

@@ -1,0 +1,73 @@
+// The gRPC face of an attention worker: inference.v1 (tokens only) and attention.v1.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "attention-worker/attention_engine.h"
+#include "expertmesh/attention/v1/attention.grpc.pb.h"
+#include "expertmesh/inference/v1/inference.grpc.pb.h"
+
+namespace expertmesh::attention_worker {
+
+/// What both services say about this worker.
+struct WorkerIdentity {
+  std::string name;
+  std::string model;
+  std::string revision;
+  std::string profile;
+  std::string fingerprint;
+  uint64_t context = 0;
+  uint32_t vocab_size = 0;
+  uint32_t layers = 0;
+  uint32_t top_k = 0;
+  bool debug_api = false;
+};
+
+/// Turns a GenerateRequest into a LaneRequest, or says what is wrong with it. `now` starts the budget.
+absl::StatusOr<LaneRequest> ToLaneRequest(const inference::v1::GenerateRequest& request,
+                                          const WorkerIdentity& identity, base::Instant now,
+                                          base::Micros budget);
+
+/// inference.v1.InferenceService. `admit` says whether new work is taken now (ready, not draining, experts
+/// hosted).
+class GenerateService final : public inference::v1::InferenceService::CallbackService {
+ public:
+  GenerateService(AttentionEngine& engine, WorkerIdentity identity, const base::Clock& clock,
+                  std::function<absl::Status()> admit)
+      : engine_(engine), identity_(std::move(identity)), clock_(clock), admit_(std::move(admit)) {}
+
+  grpc::ServerWriteReactor<inference::v1::GenerateResponse>* Generate(
+      grpc::CallbackServerContext* context,
+      const inference::v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const inference::v1::ListModelsRequest* request,
+                                       inference::v1::ListModelsResponse* response) override;
+
+ private:
+  AttentionEngine& engine_;
+  const WorkerIdentity identity_;
+  const base::Clock& clock_;
+  const std::function<absl::Status()> admit_;
+};
+
+/// attention.v1.AttentionService.
+class DescribeService final : public attention::v1::AttentionService::CallbackService {
+ public:
+  DescribeService(const AttentionEngine& engine, const ExpertDispatcher& experts,
+                  const model::LaneStateDeclaration& lane_state, WorkerIdentity identity)
+      : engine_(engine), experts_(experts), lane_state_(lane_state), identity_(std::move(identity)) {}
+
+  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
+                                     const attention::v1::DescribeRequest* request,
+                                     attention::v1::DescribeResponse* response) override;
+
+ private:
+  const AttentionEngine& engine_;
+  const ExpertDispatcher& experts_;
+  const model::LaneStateDeclaration& lane_state_;
+  const WorkerIdentity identity_;
+};
+
+}  // namespace expertmesh::attention_worker

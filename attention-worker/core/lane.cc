@@ -1,0 +1,78 @@
+#include "attention-worker/core/lane.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "services/base/status.h"
+
+namespace expertmesh::attention_worker {
+
+using base::Error;
+using base::Reason;
+
+namespace {
+
+absl::Status CheckTokens(const std::vector<uint32_t>& ids, uint32_t vocab, const char* field) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= vocab) {
+      return Error(Reason::kInvalidArgument, absl::StrCat(field, "[", i, "] is ", ids[i],
+                                                          ", the vocabulary ends at ", vocab - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
+  if (request.prompt.empty()) {
+    return Error(Reason::kInvalidArgument, "the prompt is empty; give at least one token");
+  }
+  EM_RETURN_IF_ERROR(CheckTokens(request.prompt, bounds.vocab_size, "prompt"));
+  EM_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, bounds.vocab_size, "forced_tokens"));
+  const model::SamplingParams& s = request.sampling;
+  if (!std::isfinite(s.temperature) || s.temperature < 0 || s.temperature > 100) {
+    return Error(Reason::kInvalidArgument, "sampling.temperature must be between 0 and 100");
+  }
+  if (!std::isfinite(s.top_p) || s.top_p <= 0 || s.top_p > 1) {
+    return Error(Reason::kInvalidArgument, "sampling.top_p must be above 0 and at most 1");
+  }
+  const uint64_t used = request.first_position + request.prompt.size();
+  if (used < request.first_position || used >= bounds.context ||
+      used + request.max_new_tokens > bounds.context) {
+    return Error(Reason::kContextLengthExceeded,
+                 absl::StrCat("the context holds ", bounds.context, " tokens; the prompt has ",
+                              request.prompt.size(), " from position ", request.first_position,
+                              " and ", request.max_new_tokens, " more were asked for"));
+  }
+  if (request.max_new_tokens == 0) {
+    request.max_new_tokens = static_cast<uint32_t>(bounds.context - used);
+  }
+  return absl::OkStatus();
+}
+
+const std::vector<std::vector<uint16_t>>* Lane::ForcedExperts(size_t index) const {
+  const auto it = request_.forced_experts.find(PositionOf(index));
+  return it == request_.forced_experts.end() ? nullptr : &it->second;
+}
+
+std::optional<uint32_t> Lane::ForcedNext() const {
+  const size_t next = generated();
+  if (next >= request_.forced_tokens.size()) return std::nullopt;
+  return request_.forced_tokens[next];
+}
+
+std::optional<FinishReason> Lane::Append(uint32_t token, const std::vector<uint32_t>& end_tokens) {
+  tokens_.push_back(token);
+  const auto has = [&](const std::vector<uint32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), token) != ids.end();
+  };
+  if (!request_.ignore_eos && (has(end_tokens) || has(request_.stop_tokens))) {
+    return FinishReason::kStop;
+  }
+  if (generated() >= request_.max_new_tokens) return FinishReason::kLength;
+  return std::nullopt;
+}
+
+}  // namespace expertmesh::attention_worker

@@ -1,0 +1,76 @@
+// The record of one running sequence: its tokens, how to choose the next, when it ends. Enough to replay
+// it (docs/architecture.md §9). Pure.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "model/sampler.h"
+#include "services/base/clock.h"
+#include "services/base/ids.h"
+
+namespace expertmesh::attention_worker {
+
+enum class FinishReason { kStop, kLength };
+
+/// What a caller asked for, checked by CheckRequest.
+struct LaneRequest {
+  std::vector<uint32_t> prompt;
+  model::SamplingParams sampling;
+  uint64_t seed = 0;
+  uint32_t choice = 0;
+  uint32_t max_new_tokens = 0;              // 0 = to the end of the context
+  std::vector<uint32_t> stop_tokens;        // besides the model's end tokens
+  base::Instant deadline = base::kNever;
+
+  // The debug door.
+  std::vector<uint32_t> forced_tokens;
+  bool ignore_eos = false;
+  uint64_t first_position = 0;
+  bool return_logits_hash = false;
+  bool return_logits = false;
+  bool return_state_hash = false;
+  /// (position, layer) → experts; [layers][top_k] per position.
+  std::map<uint64_t, std::vector<std::vector<uint16_t>>> forced_experts;
+};
+
+/// Limits of the model that a request is held against.
+struct LaneBounds {
+  uint32_t vocab_size = 0;
+  uint64_t context = 0;  // positions
+};
+
+/// kInvalidArgument or kContextLengthExceeded; fills in max_new_tokens when it is 0.
+absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds);
+
+class Lane {
+ public:
+  Lane(base::LaneId id, LaneRequest request) : id_(id), request_(std::move(request)) {
+    tokens_ = request_.prompt;
+  }
+
+  base::LaneId id() const { return id_; }
+  const LaneRequest& request() const { return request_; }
+  const std::vector<uint32_t>& tokens() const { return tokens_; }  // prompt and answer
+  size_t generated() const { return tokens_.size() - request_.prompt.size(); }
+  uint64_t PositionOf(size_t index) const { return request_.first_position + index; }
+  /// Forced experts of an index, or null.
+  const std::vector<std::vector<uint16_t>>* ForcedExperts(size_t index) const;
+
+  /// The forced token for the next position, if the debug door names one.
+  std::optional<uint32_t> ForcedNext() const;
+  /// Takes the next token; says whether the lane ends with it. `end_tokens` are the model's.
+  std::optional<FinishReason> Append(uint32_t token, const std::vector<uint32_t>& end_tokens);
+
+ private:
+  const base::LaneId id_;
+  const LaneRequest request_;
+  std::vector<uint32_t> tokens_;
+};
+
+}  // namespace expertmesh::attention_worker

@@ -1,0 +1,280 @@
+#include "attention-worker/expert_dispatcher.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "model/combine_tree.h"
+#include "services/base/status.h"
+#include "services/telemetry/metric_catalogue.h"
+
+namespace expertmesh::attention_worker {
+
+using base::Error;
+using base::Reason;
+using transport::CombineFrame;
+namespace metric = telemetry::metric;
+
+ExpertDispatcher::ExpertDispatcher(Options options, const base::Clock& clock,
+                                   telemetry::Metrics& metrics)
+    : options_(std::move(options)),
+      clock_(clock),
+      buffers_(std::make_shared<transport::BufferPool>()),
+      dispatch_bytes_(metrics.GetCounter(metric::kAttentionDispatchBytes)),
+      retries_(metrics.GetCounter(metric::kAttentionDispatchRetries)),
+      extra_partials_(metrics.GetCounter(metric::kAttentionExtraPartialRows)),
+      layer_seconds_(
+          metrics.GetHistogram(metric::kAttentionDispatchDuration, {{"leg", "layer"}})),
+      imbalance_(metrics.GetGauge(metric::kAttentionGateImbalance)),
+      epoch_(metrics.GetGauge(metric::kAttentionPlacementEpoch)) {}
+
+ExpertDispatcher::~ExpertDispatcher() = default;
+
+void ExpertDispatcher::SetView(const PlacementView& view) {
+  std::map<std::string, Replica> wanted;
+  for (const Pool& pool : view.pools) {
+    for (const Replica& replica : pool.replicas) wanted[replica.name] = replica;
+  }
+  std::map<std::string, Replica> old;
+  {
+    std::lock_guard lock(mutex_);
+    view_ = view;
+    changed_ = true;
+    old = std::exchange(peers_, wanted);
+  }
+  for (const auto& [name, replica] : old) {
+    if (!wanted.contains(name)) transport_->RemovePeer(name);
+  }
+  for (const auto& [name, replica] : wanted) {
+    transport_->AddPeer({name, replica.incarnation, replica.address});
+  }
+  wake_.notify_all();
+}
+
+void ExpertDispatcher::SetPeerUp(const std::string& worker, bool up) {
+  {
+    std::lock_guard lock(mutex_);
+    connection_changes_.emplace_back(worker, up);
+    changed_ = true;
+  }
+  wake_.notify_all();
+}
+
+PlacementView ExpertDispatcher::view() const {
+  std::lock_guard lock(mutex_);
+  return view_;
+}
+
+void ExpertDispatcher::BeginStep(std::vector<StepLane> lanes, bool decode_only) {
+  lanes_ = std::move(lanes);
+  lane_of_row_.clear();
+  for (uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    lane_of_row_.insert(lane_of_row_.end(), lanes_[lane].row_count, lane);
+  }
+  failures_.assign(lane_of_row_.size(), absl::OkStatus());
+  purpose_ = decode_only ? transport::Purpose::kDecode : transport::Purpose::kPrefill;
+  step_view_ = view();  // a step uses one epoch
+  epoch_.Set(static_cast<double>(step_view_.number));
+}
+
+void ExpertDispatcher::TakeConnectionChanges() {
+  std::vector<std::pair<std::string, bool>> changes;
+  {
+    std::lock_guard lock(mutex_);
+    changes.swap(connection_changes_);
+    changed_ = false;
+  }
+  for (const auto& [worker, up] : changes) credits_.SetUp(worker, up);
+}
+
+void ExpertDispatcher::Begin(const model::MoeCall& call) {
+  TakeConnectionChanges();
+  call_ = call;
+  layer_start_ = clock_.Now();
+  alive_.assign(call.alive.begin(), call.alive.end());
+  for (size_t row = 0; row < call.row_count; ++row) {
+    const StepLane& lane = lanes_[lane_of_row_[row]];
+    if (!alive_[row]) continue;
+    if (lane.cancelled != nullptr && lane.cancelled->load(std::memory_order_relaxed)) {
+      failures_[row] = Error(Reason::kCancelled, "the caller went away");
+    } else if (lane.deadline <= layer_start_) {
+      failures_[row] = Error(Reason::kDeadlineExceeded, "the request's time ran out");
+    }
+    alive_[row] = failures_[row].ok() ? 1 : 0;
+  }
+  dispatch_ = std::make_unique<LayerDispatch>(options_.limits, credits_, next_call_id_);
+  answers_.clear();
+  const DispatchInput input{call.row_count, call.top_k, call.expert_ids, alive_};
+  Perform(dispatch_->Start(input, step_view_, layer_start_));
+  Perform(dispatch_->OnChange(view(), layer_start_));
+  NoteImbalance(call);
+}
+
+void ExpertDispatcher::NoteImbalance(const model::MoeCall& call) {
+  std::vector<uint32_t> rows(step_view_.expert_count);
+  for (uint16_t expert : call.expert_ids) {
+    if (expert < rows.size()) ++rows[expert];
+  }
+  if (rows.empty() || call.expert_ids.empty()) return;
+  const double mean = static_cast<double>(call.expert_ids.size()) / static_cast<double>(rows.size());
+  imbalance_.Set(*std::max_element(rows.begin(), rows.end()) / mean);
+}
+
+void ExpertDispatcher::Perform(DispatchActions actions) {
+  for (const DispatchAction& action : actions) {
+    switch (action.kind) {
+      case DispatchAction::Kind::kSend:
+        Send(action);
+        break;
+      case DispatchAction::Kind::kCancel:
+        transport_->Cancel(action.call_id);
+        break;
+      case DispatchAction::Kind::kFailRows:
+        FailRows(dispatch_->part(action.part), action.status);
+        break;
+    }
+  }
+}
+
+std::vector<size_t> ExpertDispatcher::LanesOf(const Part& part) const {
+  std::vector<size_t> lanes;
+  for (uint32_t row : part.rows) {
+    if (lanes.empty() || lanes.back() != lane_of_row_[row]) lanes.push_back(lane_of_row_[row]);
+  }
+  return lanes;
+}
+
+void ExpertDispatcher::Send(const DispatchAction& action) {
+  const Part& part = dispatch_->part(action.part);
+  const PlacementView& view = dispatch_->view();
+  transport::DispatchHeader header;
+  header.set_call_id(action.call_id);
+  header.set_layer(call_.layer);
+  header.mutable_epoch()->set_term(view.term);
+  header.mutable_epoch()->set_number(view.number);
+  header.mutable_epoch()->set_content_hash(view.content_hash);
+  header.mutable_model()->set_model(options_.model);
+  header.mutable_model()->set_revision(options_.revision);
+  header.set_profile(options_.profile.name);
+  const base::Instant now = clock_.Now();
+  for (size_t lane : LanesOf(part)) {
+    const auto rows = std::count_if(part.rows.begin(), part.rows.end(), [&](uint32_t row) {
+      return lane_of_row_[row] == lane;
+    });
+    header.add_lane_row_counts(static_cast<uint32_t>(rows));
+    const int64_t left = lanes_[lane].deadline.us - now.us;
+    header.add_lane_budgets_us(
+        static_cast<uint32_t>(std::clamp<int64_t>(left, 0, UINT32_MAX)));
+  }
+  std::vector<float> weights(part.entries.size());
+  for (size_t i = 0; i < weights.size(); ++i) weights[i] = call_.expert_weights[part.entries[i]];
+  transport::DispatchFrame frame = transport::BuildDispatch(
+      std::move(header), call_.rows, call_.hidden, part.rows, options_.profile.wire,
+      part.row_offsets, part.expert_ids, weights, part.partials, *buffers_);
+  dispatch_bytes_.Add(static_cast<double>(frame.payload.size()));
+  transport_->Submit(action.worker, purpose_, std::move(frame),
+                     [this, id = action.call_id](absl::StatusOr<CombineFrame> answer) {
+                       std::lock_guard lock(mutex_);
+                       mailbox_.push_back({id, std::move(answer)});
+                       wake_.notify_all();
+                     });
+}
+
+void ExpertDispatcher::FailRows(const Part& part, const absl::Status& status) {
+  for (uint32_t row : part.rows) {
+    alive_[row] = 0;
+    if (failures_[row].ok()) failures_[row] = status;
+  }
+}
+
+void ExpertDispatcher::DropExpired(size_t index, const transport::CombineHeader& header) {
+  const Part& part = dispatch_->part(index);
+  const std::vector<size_t> lanes = LanesOf(part);
+  for (size_t i = 0; i < lanes.size() && static_cast<int>(i) < header.lane_dropped_size(); ++i) {
+    if (header.lane_dropped(static_cast<int>(i)) == 0) continue;
+    for (uint32_t row : part.rows) {
+      if (lane_of_row_[row] != lanes[i]) continue;
+      alive_[row] = 0;
+      failures_[row] = Error(Reason::kDeadlineExceeded, "the request's time ran out");
+    }
+  }
+}
+
+void ExpertDispatcher::OnEvent(Event event) {
+  const size_t part = dispatch_->PartOfCall(event.call_id);
+  if (part == dispatch_->part_count()) return;  // of an earlier layer, or cancelled
+  const base::Instant now = clock_.Now();
+  if (!event.answer.ok()) {
+    Perform(dispatch_->OnFailure(event.call_id, event.answer.status(), view(), now));
+    return;
+  }
+  const size_t credit = event.answer->header.credit_rows();
+  DropExpired(part, event.answer->header);
+  if (answers_.size() <= part) answers_.resize(part + 1);
+  answers_[part] = *std::move(event.answer);
+  Perform(dispatch_->OnAnswer(event.call_id, credit, now));
+}
+
+void ExpertDispatcher::Finish(std::span<float> out, std::span<uint8_t> alive) {
+  while (!dispatch_->done()) {
+    std::vector<Event> events;
+    bool changed = false;
+    {
+      std::unique_lock lock(mutex_);
+      const auto ready = [&] { return !mailbox_.empty() || changed_; };
+      const base::Instant wake = dispatch_->next_wake();
+      const base::Micros wait = std::max(base::Micros(0), wake - clock_.Now());
+      if (wake == base::kNever) {
+        wake_.wait(lock, ready);
+      } else {
+        wake_.wait_for(lock, wait, ready);
+      }
+      events.swap(mailbox_);
+      changed = changed_;
+    }
+    if (changed) TakeConnectionChanges();
+    for (Event& event : events) OnEvent(std::move(event));
+    Perform(dispatch_->OnChange(view(), clock_.Now()));
+  }
+  retries_.Add(dispatch_->resends());
+  extra_partials_.Add(static_cast<double>(dispatch_->extra_partials()));
+  layer_seconds_.Observe(static_cast<double>((clock_.Now() - layer_start_).count()) * 1e-6);
+  Sum(out, alive);
+  step_view_ = dispatch_->view();  // a placement that was refused is not used again
+}
+
+void ExpertDispatcher::Sum(std::span<float> out, std::span<uint8_t> alive) {
+  struct Term {
+    base::PartialNode node;
+    const float* sum;
+  };
+  std::vector<std::vector<Term>> terms(call_.row_count);
+  for (size_t p = 0; p < dispatch_->part_count(); ++p) {
+    if (!dispatch_->answered(p)) continue;
+    const Part& part = dispatch_->part(p);
+    const std::span<const float> sums = answers_[p].sums();
+    for (size_t i = 0; i < part.partials.size(); ++i) {
+      terms[part.rows[part.partials[i].row]].push_back(
+          {part.partials[i], sums.data() + i * call_.hidden});
+    }
+  }
+  std::vector<base::PartialNode> nodes;
+  std::vector<const float*> sums;
+  for (size_t row = 0; row < call_.row_count; ++row) {
+    alive[row] = alive_[row];
+    if (!alive_[row]) continue;
+    std::sort(terms[row].begin(), terms[row].end(), [](const Term& a, const Term& b) {
+      return a.node.first_expert < b.node.first_expert;
+    });
+    nodes.clear();
+    sums.clear();
+    for (const Term& term : terms[row]) {
+      nodes.push_back(term.node);
+      sums.push_back(term.sum);
+    }
+    model::FinishTree(nodes, sums.data(), dispatch_->view().expert_count,
+                      out.subspan(row * call_.hidden, call_.hidden));
+  }
+}
+
+}  // namespace expertmesh::attention_worker

@@ -1,0 +1,108 @@
+// Drives core/dispatch with a transport: the ExpertBackend of a mesh. One engine thread calls Begin and
+// Finish; views, connections and answers come in from other threads through a bounded mailbox.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "attention-worker/core/dispatch.h"
+#include "model/runtime.h"
+#include "services/base/clock.h"
+#include "services/telemetry/metrics.h"
+#include "services/transport/transport.h"
+
+namespace expertmesh::attention_worker {
+
+/// The lane that some consecutive rows of a step belong to.
+struct StepLane {
+  size_t row_count = 0;
+  base::Instant deadline = base::kNever;
+  const std::atomic<bool>* cancelled = nullptr;  // not owned; null = never
+};
+
+class ExpertDispatcher final : public model::ExpertBackend {
+ public:
+  struct Options {
+    std::string model;
+    std::string revision;
+    model::Profile profile;
+    DispatchLimits limits;
+  };
+  ExpertDispatcher(Options options, const base::Clock& clock, telemetry::Metrics& metrics);
+  ~ExpertDispatcher() override;
+
+  /// Must be called once before the first step. Not owned; it is destroyed before the dispatcher, or
+  /// Detach is called first.
+  void Attach(transport::Transport* transport) { transport_ = transport; }
+
+  /// A new view; any thread. Peers are added and removed on the calling thread.
+  void SetView(const PlacementView& view);
+  /// transport::PeerListener; any thread.
+  void SetPeerUp(const std::string& worker, bool up);
+  PlacementView view() const;
+
+  /// Names the lanes of the next RunStep, in row order. Engine thread.
+  void BeginStep(std::vector<StepLane> lanes, bool decode_only);
+  /// Why a row of this step failed; OK if it did not.
+  const absl::Status& failure(size_t row) const { return failures_[row]; }
+
+  void Begin(const model::MoeCall& call) override;
+  void Finish(std::span<float> out, std::span<uint8_t> alive) override;
+
+ private:
+  struct Event {
+    uint64_t call_id = 0;
+    absl::StatusOr<transport::CombineFrame> answer;
+  };
+
+  void TakeConnectionChanges();
+  void NoteImbalance(const model::MoeCall& call);
+  void Perform(DispatchActions actions);
+  void Send(const DispatchAction& action);
+  void OnEvent(Event event);
+  void FailRows(const Part& part, const absl::Status& status);
+  void DropExpired(size_t part, const transport::CombineHeader& header);
+  void Sum(std::span<float> out, std::span<uint8_t> alive);
+  std::vector<size_t> LanesOf(const Part& part) const;
+
+  const Options options_;
+  const base::Clock& clock_;
+  transport::Transport* transport_ = nullptr;
+  const std::shared_ptr<transport::BufferPool> buffers_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  PlacementView view_;                           // guarded by mutex_
+  std::map<std::string, Replica> peers_;         // guarded by mutex_: what the transport was told
+  std::vector<std::pair<std::string, bool>> connection_changes_;  // guarded by mutex_
+  bool changed_ = false;                         // guarded by mutex_
+  std::vector<Event> mailbox_;                   // guarded by mutex_; at most one per call in flight
+
+  // Engine thread only.
+  PlacementView step_view_;
+  std::vector<StepLane> lanes_;
+  std::vector<uint32_t> lane_of_row_;
+  transport::Purpose purpose_ = transport::Purpose::kDecode;
+  model::MoeCall call_;
+  std::vector<uint8_t> alive_;
+  std::vector<absl::Status> failures_;
+  std::unique_ptr<LayerDispatch> dispatch_;
+  std::vector<transport::CombineFrame> answers_;  // by part
+  Credits credits_;
+  uint64_t next_call_id_ = 1;
+  base::Instant layer_start_;
+
+  telemetry::Counter dispatch_bytes_;
+  telemetry::Counter retries_;
+  telemetry::Counter extra_partials_;
+  telemetry::Histogram layer_seconds_;
+  telemetry::Gauge imbalance_;
+  telemetry::Gauge epoch_;
+};
+
+}  // namespace expertmesh::attention_worker

@@ -1,0 +1,62 @@
+// expertmesh-attention-worker: lanes, attention, gate, head and sampler of a model.
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <iostream>
+
+#include "attention-worker/worker.h"
+#include "services/lifecycle/process.h"
+#include "services/telemetry/metrics.h"
+
+int main(int argc, char** argv) {
+  using namespace expertmesh;
+  CLI::App app("Runs the attention side of a model and serves inference.v1 (gRPC).");
+  lifecycle::ProcessOptions process_options;
+  process_options.role = "attention-worker";
+  attention_worker::WorkerOptions options;
+  attention_worker::SchedulerOptions& steps = options.scheduler;
+  int64_t wait_ms = 2000;
+  int64_t timeout_ms = 10000;
+  lifecycle::AddProcessFlags(app, process_options);
+  app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
+  app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
+  app.add_option("--profile", options.profile, "Arithmetic: bf16 or exact-f32")->capture_default_str();
+  app.add_option("--transport", options.transport, "grpc, or inproc for all experts in this process")
+      ->capture_default_str();
+  app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")->capture_default_str();
+  app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
+  app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
+  app.add_option("--max-batch", steps.lanes_max, "Sequences in one step")
+      ->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_option("--queue", steps.queue_max, "Requests that may wait")->capture_default_str();
+  app.add_option("--step-tokens", steps.step_tokens, "Tokens in one step")
+      ->check(CLI::Range(1, 65536))->capture_default_str();
+  app.add_option("--prefill-chunk", steps.prefill_chunk, "Prompt tokens of one sequence in one step")
+      ->check(CLI::Range(1, 65536))->capture_default_str();
+  app.add_option("--kv-pages", steps.pages_total,
+                 "Pages of lane state (64 tokens each); 0 chooses, at most 1 GiB");
+  app.add_option("--expert-wait-ms", wait_ms, "How long rows wait for a lost expert pool")
+      ->check(CLI::Range(0, 600000))->capture_default_str();
+  app.add_option("--expert-timeout-ms", timeout_ms, "How long one expert call may take")
+      ->check(CLI::Range(1, 600000))->capture_default_str();
+  app.add_flag("--debug-api", options.debug_api, "Allow the debug block of inference.v1.Generate");
+  app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
+               "Mask excluded gate groups with 0 as transformers does, instead of -inf");
+  CLI11_PARSE(app, argc, argv);
+  options.limits.wait_max = std::chrono::milliseconds(wait_ms);
+  options.limits.call_timeout = std::chrono::milliseconds(timeout_ms);
+
+  telemetry::Metrics metrics("attention_worker");
+  auto process = lifecycle::Process::Start(process_options, &metrics);
+  if (!process.ok()) {
+    std::cerr << "expertmesh-attention-worker: " << process.status().message() << "\n";
+    return 1;
+  }
+  auto worker = attention_worker::Worker::Start(options, **process, metrics);
+  if (!worker.ok()) {
+    std::cerr << "expertmesh-attention-worker: " << worker.status().message() << "\n";
+    return 1;
+  }
+  (*process)->WaitForShutdown();
+  (*worker)->Stop(std::chrono::seconds(process_options.drain_seconds));
+  return 0;
+}

@@ -1,0 +1,137 @@
+#include "attention-worker/router_link.h"
+
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "services/base/status.h"
+
+namespace expertmesh::attention_worker {
+
+using base::Error;
+using base::Reason;
+
+namespace {
+
+template <class Ranges>
+std::vector<base::ExpertRange> ToRanges(const Ranges& ranges) {
+  std::vector<base::ExpertRange> out;
+  for (const auto& r : ranges) out.push_back({r.begin(), r.end()});
+  return out;
+}
+
+constexpr char kExpertRole[] = "expert-worker";
+
+}  // namespace
+
+PlacementView ToPlacementView(const router::v1::View& view) {
+  PlacementView placement;
+  if (!view.has_placement()) return placement;
+  const auto& from = view.placement();
+  placement.term = from.epoch().term();
+  placement.number = from.epoch().number();
+  placement.content_hash = from.epoch().content_hash();
+  placement.expert_count = from.expert_count();
+  std::map<std::string, const router::v1::Hello*> experts;
+  for (const auto& member : view.members()) {
+    if (member.hello().role() != common::v1::ROLE_EXPERT_WORKER) continue;
+    if (member.report().draining()) continue;
+    experts[member.hello().name()] = &member.hello();
+  }
+  for (const auto& from_pool : from.pools()) {
+    Pool pool;
+    pool.name = from_pool.name();
+    pool.experts = ToRanges(from_pool.experts());
+    for (const std::string& name : from_pool.replicas()) {
+      const auto it = experts.find(name);
+      if (it == experts.end()) continue;
+      pool.replicas.push_back({name, it->second->incarnation(), it->second->address()});
+    }
+    placement.pools.push_back(std::move(pool));
+  }
+  return placement;
+}
+
+void RouterLink::OnView(const router::v1::View& view) {
+  const bool ours = !view.has_placement() || view.placement().model().revision() == revision_;
+  if (!ours) {
+    process_.SetNotReady(absl::StrCat("the placement is for revision ",
+                                      view.placement().model().revision(), ", this worker has ",
+                                      revision_));
+    return;
+  }
+  const PlacementView placement = ToPlacementView(view);
+  const std::string missing = base::SliceName(ToRanges(view.missing_experts()));
+  bool placed = false;
+  {
+    std::lock_guard lock(mutex_);
+    ShowMembersLocked(view);
+    missing_ = missing;
+    placed_ = placed_ || placement.complete();
+    placed = placed_;
+  }
+  experts_.SetView(placement);
+  if (placed) {
+    process_.SetReady();  // once ready it stays ready: requests get the reason instead
+  } else {
+    process_.SetNotReady(missing.empty() ? "no placement yet"
+                                         : absl::StrCat("no worker hosts experts ", missing));
+  }
+}
+
+void RouterLink::OnInproc(const PlacementView& view) {
+  {
+    std::lock_guard lock(mutex_);
+    placed_ = true;
+  }
+  experts_.SetView(view);
+  process_.SetReady();
+}
+
+void RouterLink::ShowMembersLocked(const router::v1::View& view) {
+  std::set<std::string> seen;
+  for (const auto& member : view.members()) {
+    const auto& hello = member.hello();
+    seen.insert(hello.name());
+    if (hello.role() == common::v1::ROLE_EXPERT_WORKER) {
+      addresses_[hello.name()] = hello.address();
+      const bool up = connected_[hello.name()];
+      process_.SetPeer({kExpertRole, hello.name(), hello.address(), up ? "up" : "down",
+                        up ? "" : "not connected yet"});
+    } else if (hello.role() == common::v1::ROLE_ENGRAM_STORE) {
+      others_[hello.name()] = {"engram-store", hello.address()};
+      process_.SetPeer({"engram-store", hello.name(), hello.address(), "up", ""});
+    }
+  }
+  for (const auto& [name, address] : addresses_) {
+    if (seen.contains(name)) continue;
+    connected_[name] = false;
+    process_.SetPeer({kExpertRole, name, address, "down", "left the router's view"});
+  }
+  for (const auto& [name, role] : others_) {
+    if (seen.contains(name)) continue;
+    process_.SetPeer({role.first, name, role.second, "down", "left the router's view"});
+  }
+}
+
+void RouterLink::OnRouter(const std::string& address, bool up, const std::string& reason) {
+  process_.SetPeer({"router", address, address, up ? "up" : "down", up ? "" : reason});
+}
+
+void RouterLink::OnPeer(const std::string& worker, bool up, const std::string& why) {
+  experts_.SetPeerUp(worker, up);
+  std::lock_guard lock(mutex_);
+  connected_[worker] = up;
+  process_.SetPeer({kExpertRole, worker, addresses_[worker], up ? "up" : "down", up ? "" : why});
+}
+
+absl::Status RouterLink::Admit() const {
+  std::lock_guard lock(mutex_);
+  if (process_.draining()) return Error(Reason::kDraining, "this worker is draining");
+  if (!placed_) return Error(Reason::kNotReady, process_.not_ready_reason());
+  if (missing_.empty()) return absl::OkStatus();
+  return Error(Reason::kExpertsUnavailable,
+               absl::StrCat("no live worker hosts experts ", missing_), {{"experts", missing_}});
+}
+
+}  // namespace expertmesh::attention_worker

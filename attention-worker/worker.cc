@@ -1,0 +1,202 @@
+#include "attention-worker/worker.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "model/tokenizer/tokenizer.h"
+#include "services/base/model_name.h"
+#include "services/base/status.h"
+#include "services/transport/grpc_transport.h"
+#include "services/transport/inproc.h"
+
+namespace expertmesh::attention_worker {
+
+namespace {
+
+constexpr size_t kKvBytesDefault = size_t{1} << 30;
+constexpr auto kReportEvery = std::chrono::milliseconds(250);
+
+size_t PagesDefault(const model::LaneStateDeclaration& lane_state, uint64_t context, size_t lanes) {
+  const size_t per_lane = (context + model::kPagePositions - 1) / model::kPagePositions;
+  const size_t affordable = kKvBytesDefault / std::max<size_t>(1, lane_state.page_bytes());
+  return std::max<size_t>(1, std::min(per_lane * lanes, affordable));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(WorkerOptions options,
+                                                      lifecycle::Process& process,
+                                                      telemetry::Metrics& metrics) {
+  std::unique_ptr<Worker> worker(new Worker(std::move(options), process, metrics));
+  process.SetNotReady("loading weights");
+  EM_RETURN_IF_ERROR(worker->LoadModel());
+  EM_RETURN_IF_ERROR(worker->StartExperts());
+  EM_RETURN_IF_ERROR(worker->StartEngine());
+  EM_RETURN_IF_ERROR(worker->Serve());
+  worker->Register();
+  return worker;
+}
+
+absl::Status Worker::LoadModel() {
+  const base::Instant start = clock_.Now();
+  EM_ASSIGN_OR_RETURN(model_, model::AttentionModel::Load({options_.model_directory,
+                                                           options_.profile,
+                                                           options_.masked_gate_group_zero}));
+  const model::Config& config = model_->config();
+  identity_.name = process_.options().name;
+  identity_.model = base::ModelName(options_.model_directory, options_.served_model_name);
+  identity_.revision = model_->revision();
+  identity_.profile = model_->profile().name;
+  identity_.fingerprint = model_->fingerprint();
+  identity_.context = config.max_position_embeddings;
+  identity_.vocab_size = config.vocab_size;
+  identity_.layers = config.num_hidden_layers;
+  identity_.top_k = config.num_experts_per_tok;
+  identity_.debug_api = options_.debug_api;
+  if (options_.scheduler.pages_total == 0) {
+    options_.scheduler.pages_total =
+        PagesDefault(model_->lane_state(), identity_.context, options_.scheduler.lanes_max);
+  }
+  spdlog::info("model {} revision {} profile {} loaded in {:.1f} s; {} pages of {} KiB",
+               identity_.model, identity_.revision.substr(0, 12), identity_.profile,
+               static_cast<double>((clock_.Now() - start).count()) * 1e-6,
+               options_.scheduler.pages_total, model_->lane_state().page_bytes() / 1024);
+  return absl::OkStatus();
+}
+
+absl::Status Worker::StartExperts() {
+  experts_ = std::make_unique<ExpertDispatcher>(
+      ExpertDispatcher::Options{identity_.model, identity_.revision, model_->profile(),
+                                options_.limits},
+      clock_, metrics_);
+  link_ = std::make_unique<RouterLink>(identity_.revision, *experts_, process_);
+  const auto on_peer = [this](const std::string& peer, bool up, const std::string& why) {
+    link_->OnPeer(peer, up, why);
+  };
+  if (options_.transport == "grpc") {
+    transport_ = std::make_unique<transport::GrpcTransport>(process_.incarnation(), on_peer);
+    experts_->Attach(transport_.get());
+    return absl::OkStatus();
+  }
+  if (options_.transport != "inproc") {
+    return base::Error(base::Reason::kInvalidArgument,
+                       absl::StrCat("--transport ", options_.transport, ": use grpc or inproc"));
+  }
+  const std::vector<base::ExpertRange> all = {{0, model_->config().n_routed_experts}};
+  EM_ASSIGN_OR_RETURN(auto slice, model::ExpertSlice::Load(
+                                      {options_.model_directory, options_.profile, all}));
+  inproc_ = std::make_unique<InprocExperts>(std::move(slice), options_.threads);
+  transport_ = std::make_unique<transport::InprocTransport>(
+      [this](absl::StatusOr<transport::DispatchFrame> frame, const transport::Reply& reply) {
+        inproc_->OnFrame(std::move(frame), reply);
+      },
+      on_peer);
+  experts_->Attach(transport_.get());
+  link_->OnInproc(inproc_->View());
+  return absl::OkStatus();
+}
+
+absl::Status Worker::StartEngine() {
+  AttentionEngine::Options engine;
+  engine.threads = options_.threads;
+  engine.scheduler = options_.scheduler;
+  engine.end_tokens = model_->config().eos_token_ids;
+  const auto path = std::filesystem::path(options_.model_directory) / "tokenizer.json";
+  if (std::filesystem::exists(path)) {
+    EM_ASSIGN_OR_RETURN(const auto tokenizer, model::Tokenizer::Load(options_.model_directory));
+    engine.masked_tokens = tokenizer->PlaceholderMask(identity_.vocab_size);
+  }
+  engine_ = std::make_unique<AttentionEngine>(*model_, *experts_, engine, clock_, metrics_);
+  return absl::OkStatus();
+}
+
+absl::Status Worker::Serve() {
+  generate_ = std::make_unique<GenerateService>(*engine_, identity_, clock_,
+                                                [this] { return link_->Admit(); });
+  describe_ =
+      std::make_unique<DescribeService>(*engine_, *experts_, model_->lane_state(), identity_);
+  EM_ASSIGN_OR_RETURN(server_, rpc::Server::Start({options_.listen, &metrics_},
+                                                  {generate_.get(), describe_.get()}));
+  process_.AddStatusSection("lanes", [this] { return StatusJson(); });
+  EM_RETURN_IF_ERROR(process_.Announce(server_->address()));
+  server_->SetServing(true);
+  return absl::OkStatus();
+}
+
+void Worker::Register() {
+  router::v1::Hello hello;
+  hello.set_role(common::v1::ROLE_ATTENTION_WORKER);
+  hello.set_name(identity_.name);
+  hello.set_incarnation(process_.incarnation());
+  hello.set_address(server_->address());
+  hello.set_admin_address(process_.admin_address());
+  hello.mutable_model()->set_model(identity_.model);
+  hello.mutable_model()->set_revision(identity_.revision);
+  hello.set_profile(identity_.profile);
+  hello.set_fingerprint(identity_.fingerprint);
+  hello.set_expert_count(model_->config().n_routed_experts);
+  const bool inproc = inproc_ != nullptr;
+  if (options_.routers.empty()) return;
+  router_ = std::make_unique<rpc::RouterClient>(
+      options_.routers, std::move(hello),
+      [this, inproc](const router::v1::View& view) {
+        if (!inproc) link_->OnView(view);
+      },
+      [this](const std::string& address, bool up, const std::string& reason) {
+        link_->OnRouter(address, up, reason);
+      });
+  router_->Report(MakeReport());
+  reporter_ = std::thread([this] { ReportLoop(); });
+}
+
+router::v1::Report Worker::MakeReport() const {
+  const AttentionEngine::Load load = engine_->load();
+  router::v1::Report report;
+  report.set_ready(process_.ready());
+  report.set_draining(process_.draining());
+  report.set_reason(process_.not_ready_reason());
+  report.set_load(load.running);
+  report.set_queued(load.waiting);
+  return report;
+}
+
+void Worker::ReportLoop() {
+  std::unique_lock lock(mutex_);
+  while (!wake_.wait_for(lock, kReportEvery, [&] { return stop_; })) {
+    router_->Report(MakeReport());
+  }
+}
+
+std::string Worker::StatusJson() const {
+  const AttentionEngine::Load load = engine_->load();
+  const PlacementView view = experts_->view();
+  return absl::StrCat("{\"running\":", load.running, ",\"waiting\":", load.waiting,
+                      ",\"pages_used\":", load.pages_used, ",\"pages_total\":", load.pages_total,
+                      ",\"epoch\":\"", view.term, ".", view.number, "\",\"profile\":\"",
+                      identity_.profile, "\",\"fingerprint\":\"", identity_.fingerprint,
+                      "\",\"revision\":\"", identity_.revision, "\"}");
+}
+
+void Worker::Stop(std::chrono::milliseconds grace) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stop_) return;
+    stop_ = true;
+  }
+  wake_.notify_all();
+  if (server_) server_->SetServing(false);
+  if (router_) router_->Report(MakeReport());
+  if (reporter_.joinable()) reporter_.join();
+  if (server_) server_->Shutdown(grace);  // running streams may finish until then
+  if (router_) router_->Stop();
+  engine_.reset();
+  transport_.reset();
+}
+
+Worker::~Worker() { Stop(std::chrono::milliseconds(0)); }
+
+}  // namespace expertmesh::attention_worker

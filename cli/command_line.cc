@@ -1,0 +1,100 @@
+#include "cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+#include <ostream>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_join.h"
+#include "cli/model_commands.h"
+#include "model/writer/presets.h"
+
+namespace expertmesh::cli {
+namespace {
+
+using Command = std::function<absl::Status(const Output&)>;
+
+int Fail(std::ostream& err, std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  err << "expertmesh: " << text << "\n";
+  return 1;
+}
+
+void AddInit(CLI::App& model, InitOptions& options, Command& command) {
+  CLI::App* init = model.add_subcommand("init", "Write a model directory with random weights");
+  init->add_option("--preset", options.preset,
+                   "Shape: " + absl::StrJoin(model::PresetNames(), " or "))
+      ->required();
+  init->add_option("--out", options.directory, "Directory to make; must not exist or be empty")
+      ->required();
+  init->add_option("--seed", options.seed, "Same seed, same bytes")->capture_default_str();
+  init->add_option("--shard-mb", options.shard_mb,
+                   "Cut the weights into indexed files of at most this many MB (10^6 bytes)")
+      ->check(CLI::Range(1u, 1u << 20));
+  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, kThreadsMax);
+  options.threads = static_cast<int>(cores);
+  init->add_option("--threads", options.threads, "Threads that draw")
+      ->check(CLI::Range(1u, kThreadsMax))
+      ->capture_default_str();
+  init->footer(
+      "Examples:\n"
+      "  expertmesh model init --preset tiny-v3 --seed 1 --out build/models/tiny-v3\n"
+      "  expertmesh model init --preset bench-1b --out /data/bench-1b --shard-mb 500");
+  init->callback([&] { command = [&](const Output& o) { return InitModel(options, o); }; });
+}
+
+void AddShow(CLI::App& model, ShowOptions& options, Command& command) {
+  CLI::App* show = model.add_subcommand(
+      "show", "Check a model directory and print parameters, bytes, KV size and revision");
+  show->add_option("dir", options.directory, "Model directory")->required();
+  show->add_flag("--json", options.json, "One JSON object");
+  show->footer(
+      "Examples:\n"
+      "  expertmesh model show build/models/tiny-v3\n"
+      "  expertmesh model show --json build/models/tiny-v3 | python3 -m json.tool");
+  show->callback([&] { command = [&](const Output& o) { return ShowModel(options, o); }; });
+}
+
+void AddSlices(CLI::App& model, SlicesOptions& options, Command& command) {
+  CLI::App* slices =
+      model.add_subcommand("slices", "Print the slice of experts of each of N pools, one a line");
+  slices->add_option("dir", options.directory, "Model directory")->required();
+  slices->add_option("--pools", options.pools, "Number of pools")->required();
+  slices->add_flag("--json", options.json, "One JSON list of strings");
+  slices->footer(
+      "Example:\n"
+      "  expertmesh model slices build/models/tiny-v3 --pools 3     prints 0-15, 16-23, 24-31");
+  slices->callback([&] { command = [&](const Output& o) { return PrintSlices(options, o); }; });
+}
+
+}  // namespace
+
+int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  CLI::App app("The operator's command line of ExpertMesh", "expertmesh");
+  app.set_version_flag("--version", EXPERTMESH_VERSION);
+  app.require_subcommand(1);
+  app.footer("Example:\n  expertmesh model show build/models/tiny-v3\n"
+             "More: expertmesh model --help, expertmesh model init --help");
+  CLI::App* model = app.add_subcommand("model", "Make and inspect model directories");
+  model->require_subcommand(1);
+  model->footer("Examples: expertmesh model init --help, expertmesh model show --help");
+  Command command;
+  InitOptions init;
+  ShowOptions show;
+  SlicesOptions slices;
+  AddInit(*model, init, command);
+  AddShow(*model, show, command);
+  AddSlices(*model, slices, command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error, out, err);  // help, version
+    return Fail(err, std::string(error.what()) + " (see expertmesh --help)");
+  }
+  const absl::Status status = command({out, err});
+  return status.ok() ? 0 : Fail(err, std::string(status.message()));
+}
+
+}  // namespace expertmesh::cli

@@ -1,0 +1,76 @@
+#include "cli/model_commands.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
+#include <ostream>
+#include <vector>
+
+#include "cli/model_summary.h"
+#include "model/config.h"
+#include "model/writer/model_writer.h"
+#include "services/base/expert_node.h"
+#include "services/base/status.h"
+
+namespace expertmesh::cli {
+namespace {
+
+constexpr uint64_t kProgressFromBytes = 100'000'000;  // smaller models are done before one reads it
+
+// One line for each tenth.
+class Progress {
+ public:
+  explicit Progress(std::ostream& err) : err_(err) {}
+
+  void Tell(uint64_t done_bytes, uint64_t total_bytes) {
+    const uint64_t tenth = done_bytes * 10 / total_bytes;
+    if (total_bytes < kProgressFromBytes || tenth == told_) return;
+    told_ = tenth;
+    err_ << "expertmesh: model init: " << tenth * 10 << " % of " << total_bytes / 1'000'000
+         << " MB\n"
+         << std::flush;
+  }
+
+ private:
+  std::ostream& err_;
+  uint64_t told_ = 0;
+};
+
+}  // namespace
+
+absl::Status InitModel(const InitOptions& options, const Output& output) {
+  EM_ASSIGN_OR_RETURN(const model::Preset preset, model::FindPreset(options.preset));
+  Progress progress(output.err);
+  model::WriteOptions write;
+  write.directory = options.directory;
+  write.seed = options.seed;
+  write.shard_bytes = uint64_t{options.shard_mb} * 1'000'000;
+  write.threads = options.threads;
+  write.progress = [&](uint64_t done, uint64_t total) { progress.Tell(done, total); };
+  EM_RETURN_IF_ERROR(model::WriteModel(preset.config, preset.style, write));
+  EM_ASSIGN_OR_RETURN(const ModelSummary summary, SummarizeModel(options.directory));
+  output.out << options.directory << ": " << WithCommas(summary.total.parameters)
+             << " parameters, revision " << summary.revision << "\n";
+  return absl::OkStatus();
+}
+
+absl::Status ShowModel(const ShowOptions& options, const Output& output) {
+  EM_ASSIGN_OR_RETURN(const ModelSummary summary, SummarizeModel(options.directory));
+  output.out << (options.json ? SummaryJson(summary) : SummaryText(summary));
+  return absl::OkStatus();
+}
+
+absl::Status PrintSlices(const SlicesOptions& options, const Output& output) {
+  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options.directory));
+  EM_ASSIGN_OR_RETURN(const std::vector<base::ExpertRange> slices,
+                      base::CutSlices(config.n_routed_experts, options.pools));
+  boost::json::array names;
+  for (const base::ExpertRange& slice : slices) {
+    const std::string name = base::SliceName({&slice, 1});
+    if (!options.json) output.out << name << "\n";
+    names.push_back(boost::json::string(name));
+  }
+  if (options.json) output.out << boost::json::serialize(names) << "\n";
+  return absl::OkStatus();
+}
+
+}  // namespace expertmesh::cli

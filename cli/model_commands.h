@@ -1,0 +1,43 @@
+// `expertmesh model init|show|slices`.
+#pragma once
+
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace expertmesh::cli {
+
+/// Where a command writes: results to out, progress to err.
+struct Output {
+  std::ostream& out;
+  std::ostream& err;
+};
+
+inline constexpr unsigned kThreadsMax = 256;
+
+struct InitOptions {
+  std::string preset;
+  std::string directory;
+  uint64_t seed = 0;
+  uint32_t shard_mb = 0;  // 0 = one file
+  int threads = 1;
+};
+/// Writes the directory, reads it back, checks it and caches its revision.
+absl::Status InitModel(const InitOptions& options, const Output& output);
+
+struct ShowOptions {
+  std::string directory;
+  bool json = false;
+};
+absl::Status ShowModel(const ShowOptions& options, const Output& output);
+
+struct SlicesOptions {
+  std::string directory;
+  uint32_t pools = 1;
+  bool json = false;
+};
+absl::Status PrintSlices(const SlicesOptions& options, const Output& output);
+
+}  // namespace expertmesh::cli

@@ -1,0 +1,145 @@
+#include "cli/model_summary.h"
+
+#include <algorithm>
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "model/checkpoint.h"
+#include "model/writer/safetensors_layout.h"
+#include "services/base/status.h"
+
+namespace expertmesh::cli {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::string_view kPartOrder[] = {"embedding", "head",           "mla",
+                                           "norms",     "dense_ffn",      "routed_experts",
+                                           "shared_experts", "gates"};
+
+uint64_t ActiveOf(const PartSize& part, const model::Config& config) {
+  if (part.name == "embedding") return config.tie_word_embeddings ? part.parameters : 0;
+  if (part.name == "routed_experts") {
+    return part.parameters / config.n_routed_experts * config.num_experts_per_tok;
+  }
+  return part.parameters;
+}
+
+PartSize& PartOf(ModelSummary& summary, const std::string& name) {
+  return *std::find_if(summary.parts.begin(), summary.parts.end(),
+                       [&](const PartSize& part) { return part.name == name; });
+}
+
+json::string_view View(std::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+ModelSummary CountParameters(const model::Config& config) {
+  ModelSummary summary;
+  summary.config = config;
+  for (const std::string_view name : kPartOrder) summary.parts.push_back({std::string(name)});
+  for (const model::TensorSpec& spec : model::TensorSpecs(config)) {
+    PartOf(summary, spec.part).parameters += model::ElementCount(spec);
+  }
+  std::erase_if(summary.parts, [](const PartSize& part) { return part.parameters == 0; });
+  summary.total.name = "total";
+  for (PartSize& part : summary.parts) {
+    part.active = ActiveOf(part, config);
+    summary.total.parameters += part.parameters;
+    summary.total.active += part.active;
+  }
+  summary.kv_elements_per_token = uint64_t{config.num_hidden_layers} *
+                                  (config.kv_lora_rank + config.qk_rope_head_dim);
+  return summary;
+}
+
+absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory) {
+  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(directory));
+  EM_ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(directory));
+  ModelSummary summary = CountParameters(config);
+  summary.directory = directory;
+  for (const auto& [name, view] : checkpoint->tensors()) {
+    ++summary.unused_tensors;
+    summary.unused_bytes += view.bytes.size();
+  }
+  for (model::TensorSpec& spec : model::TensorSpecs(config)) {
+    EM_ASSIGN_OR_RETURN(const model::TensorView view,
+                        checkpoint->Float(spec.name, std::move(spec.shape)));
+    PartOf(summary, spec.part).bytes += view.bytes.size();
+    summary.total.bytes += view.bytes.size();
+    --summary.unused_tensors;
+    summary.unused_bytes -= view.bytes.size();
+  }
+  EM_ASSIGN_OR_RETURN(summary.revision, checkpoint->Revision());
+  return summary;
+}
+
+std::string WithCommas(uint64_t number) {
+  const std::string digits = absl::StrCat(number);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string SummaryText(const ModelSummary& summary) {
+  const model::Config& c = summary.config;
+  std::string text = absl::StrCat(
+      "model      ", summary.directory, "\nfamily     ", c.model_type, ", stored as ", c.torch_dtype,
+      "\nlayers     ", c.num_hidden_layers, " (", c.first_k_dense_replace, " dense), hidden ",
+      c.hidden_size, ", ", c.num_attention_heads, " heads, vocabulary ", c.vocab_size,
+      "\nexperts    ", c.n_routed_experts, " routed, ", c.num_experts_per_tok, " per token, ",
+      c.n_shared_experts, " shared, width ", c.moe_intermediate_size, "\ncontext    ",
+      WithCommas(c.max_position_embeddings), " tokens\nrevision   ", summary.revision, "\n\n");
+  absl::StrAppendFormat(&text, "%-16s %18s %18s %18s\n", "part", "parameters", "active", "bytes");
+  std::vector<PartSize> rows = summary.parts;
+  rows.push_back(summary.total);
+  for (const PartSize& row : rows) {
+    absl::StrAppendFormat(&text, "%-16s %18s %18s %18s\n", row.name, WithCommas(row.parameters),
+                          WithCommas(row.active), WithCommas(row.bytes));
+  }
+  const uint64_t kv = summary.kv_elements_per_token;
+  absl::StrAppend(&text, "\nKV per token: ", WithCommas(kv), " elements; ", WithCommas(kv * 4),
+                  " bytes in exact-f32, ", WithCommas(kv * 2), " bytes in bf16\n");
+  if (summary.unused_tensors > 0) {
+    absl::StrAppend(&text, "Not used: ", summary.unused_tensors, " tensors, ",
+                    WithCommas(summary.unused_bytes), " bytes\n");
+  }
+  return text;
+}
+
+std::string SummaryJson(const ModelSummary& summary) {
+  const model::Config& c = summary.config;
+  json::object parts;
+  for (const PartSize& part : summary.parts) {
+    parts[View(part.name)] = json::object{
+        {"parameters", part.parameters}, {"active", part.active}, {"bytes", part.bytes}};
+  }
+  const uint64_t kv = summary.kv_elements_per_token;
+  return json::serialize(json::object{
+             {"directory", View(summary.directory)},
+             {"model_type", View(c.model_type)},
+             {"revision", View(summary.revision)},
+             {"parameters", summary.total.parameters},
+             {"active_parameters", summary.total.active},
+             {"bytes", summary.total.bytes},
+             {"parts", std::move(parts)},
+             {"kv_elements_per_token", kv},
+             {"kv_bytes_per_token", json::object{{"exact-f32", kv * 4}, {"bf16", kv * 2}}},
+             {"layers", c.num_hidden_layers},
+             {"experts", c.n_routed_experts},
+             {"experts_per_token", c.num_experts_per_tok},
+             {"context_tokens", c.max_position_embeddings},
+             {"vocab_size", c.vocab_size},
+             {"unused_tensors", summary.unused_tensors},
+             {"unused_bytes", summary.unused_bytes}}) +
+         "\n";
+}
+
+}  // namespace expertmesh::cli

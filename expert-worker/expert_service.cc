@@ -1,0 +1,104 @@
+#include "expert-worker/expert_service.h"
+
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "model/config.h"
+#include "services/base/model_name.h"
+#include "services/base/status.h"
+#include "services/telemetry/metric_catalogue.h"
+
+namespace expertmesh::expert_worker {
+
+namespace metric = telemetry::metric;
+
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options,
+                                                      lifecycle::Process& process,
+                                                      telemetry::Metrics& metrics) {
+  std::unique_ptr<Worker> worker(new Worker(process));
+  process.SetNotReady("loading weights");
+  const base::Instant start = worker->clock_.Now();
+  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options.model_directory));
+  std::vector<base::ExpertRange> experts = {{0, config.n_routed_experts}};
+  if (!options.slice.empty()) {
+    EM_ASSIGN_OR_RETURN(experts, base::ParseSlice(options.slice, config.n_routed_experts));
+  }
+  EM_ASSIGN_OR_RETURN(auto slice, model::ExpertSlice::Load(
+                                      {options.model_directory, options.profile, experts}));
+  const base::Micros load = worker->clock_.Now() - start;
+  metrics.GetHistogram(metric::kExpertSliceLoadSeconds)
+      .Observe(static_cast<double>(load.count()) * 1e-6);
+  spdlog::info("experts {} of {} loaded: {:.1f} MiB in {:.1f} s", base::SliceName(experts),
+               config.n_routed_experts,
+               static_cast<double>(slice->weight_bytes()) / (1024.0 * 1024.0),
+               static_cast<double>(load.count()) * 1e-6);
+
+  ExpertEngine::Options engine;
+  engine.threads = options.threads;
+  engine.model = base::ModelName(options.model_directory, options.served_model_name);
+  worker->engine_ =
+      std::make_unique<ExpertEngine>(std::move(slice), engine, worker->clock_, metrics);
+  EM_RETURN_IF_ERROR(worker->engine_->SelfTest());
+
+  ExpertEngine* core = worker->engine_.get();
+  worker->service_ = std::make_unique<transport::DispatchServer>(
+      process.incarnation(),
+      [core](absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply) {
+        core->OnFrame(std::move(frame), std::move(reply));
+      },
+      [core] { return core->Describe(); });
+  EM_ASSIGN_OR_RETURN(worker->server_, rpc::Server::Start({options.listen, &metrics},
+                                                          {worker->service_.get()}));
+  process.AddStatusSection("experts", [core] { return core->StatusJson(); });
+  EM_RETURN_IF_ERROR(process.Announce(worker->server_->address()));
+  worker->server_->SetServing(true);
+  process.SetReady();
+  worker->Register(options, metrics);
+  return worker;
+}
+
+void Worker::Register(const WorkerOptions& options, telemetry::Metrics& /*metrics*/) {
+  const expert::v1::DescribeResponse description = engine_->Describe();
+  router::v1::Hello hello;
+  hello.set_role(common::v1::ROLE_EXPERT_WORKER);
+  hello.set_name(process_.options().name);
+  hello.set_incarnation(process_.incarnation());
+  hello.set_address(server_->address());
+  hello.set_admin_address(process_.admin_address());
+  *hello.mutable_model() = description.model();
+  hello.set_profile(description.profile());
+  hello.set_fingerprint(description.fingerprint());
+  *hello.mutable_experts() = description.experts();
+  hello.set_expert_count(engine_->slice().expert_count());
+  router_ = std::make_unique<rpc::RouterClient>(
+      options.routers, std::move(hello),
+      [this](const router::v1::View& view) {
+        if (!view.has_placement()) return;
+        const auto& epoch = view.placement().epoch();
+        engine_->Learn({epoch.term(), epoch.number(), epoch.content_hash()});
+      },
+      [this](const std::string& address, bool up, const std::string& reason) {
+        process_.SetPeer({"router", address, address, up ? "up" : "down", up ? "" : reason});
+      });
+  router::v1::Report report;
+  report.set_ready(true);
+  router_->Report(report);
+  process_.OnDrain([this] {
+    router::v1::Report draining;
+    draining.set_draining(true);
+    draining.set_reason("draining");
+    router_->Report(draining);
+    server_->SetServing(false);
+  });
+}
+
+void Worker::Stop(std::chrono::milliseconds grace) {
+  if (router_) router_->Stop();
+  if (server_) server_->Shutdown(grace);
+}
+
+Worker::~Worker() { Stop(std::chrono::milliseconds(0)); }
+
+}  // namespace expertmesh::expert_worker

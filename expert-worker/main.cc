@@ -1,0 +1,40 @@
+// expertmesh-expert-worker: one slice of the routed experts, served over gRPC.
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <iostream>
+
+#include "expert-worker/expert_service.h"
+#include "services/lifecycle/process.h"
+#include "services/telemetry/metrics.h"
+
+int main(int argc, char** argv) {
+  using namespace expertmesh;
+  CLI::App app("Serves a slice of the routed experts of a model over expert.v1 (gRPC).");
+  lifecycle::ProcessOptions process_options;
+  process_options.role = "expert-worker";
+  expert_worker::WorkerOptions options;
+  lifecycle::AddProcessFlags(app, process_options);
+  app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
+  app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
+  app.add_option("--profile", options.profile, "Arithmetic: bf16 or exact-f32")->capture_default_str();
+  app.add_option("--slice", options.slice, "Experts hosted, e.g. 0-15 or 0-3,8-11; default: all");
+  app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")->capture_default_str();
+  app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
+  app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
+  CLI11_PARSE(app, argc, argv);
+
+  telemetry::Metrics metrics("expert_worker");
+  auto process = lifecycle::Process::Start(process_options, &metrics);
+  if (!process.ok()) {
+    std::cerr << app.get_name() << ": " << process.status().message() << "\n";
+    return 1;
+  }
+  auto worker = expert_worker::Worker::Start(options, **process, metrics);
+  if (!worker.ok()) {
+    std::cerr << "expertmesh-expert-worker: " << worker.status().message() << "\n";
+    return 1;
+  }
+  (*process)->WaitForShutdown();
+  (*worker)->Stop(std::chrono::seconds(process_options.drain_seconds));
+  return 0;
+}

@@ -1,0 +1,67 @@
+// Multi-head latent attention in the absorbed form, one formula for prompt and generated tokens
+// (docs/formats.md §1.2–1.3, docs/model-family.md §4.4–§5). The cache entry of a token is
+// [latent (rank) | key rope (rope dims)] in the profile's KV type.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/blocks/rope.h"
+#include "model/config.h"
+#include "model/kernels/linear.h"
+#include "model/lane_state.h"
+#include "model/runtime.h"
+#include "model/weight_loader.h"
+
+namespace expertmesh::model {
+
+/// Buffers of one step, kept between steps. One per model; used by one step at a time.
+struct MlaScratch {
+  std::vector<float> projected;             // [rows, q_rank + rank + rope]
+  std::vector<float> latent_query;          // [rows, q_rank], normalised and rounded
+  std::vector<float> query;                 // [rows, heads·(nope + rope)]
+  std::vector<float> absorbed;              // [rows, heads, rank + rope]
+  std::vector<float> context;               // [rows, heads, rank]
+  std::vector<float> values;                // [rows, heads·value]
+  std::vector<std::vector<float>> threads;  // per thread: tile, transposed tile, running maxima and sums
+};
+
+/// One layer's attention. Immutable after Load.
+class Mla {
+ public:
+  static absl::StatusOr<Mla> Load(const WeightLoader& loader, const Config& config, uint32_t layer);
+
+  /// Writes the cache entries of all rows, then attends. `x` [rows, hidden], normalised and rounded to the
+  /// activation type; `turns` [rows, rope dims] from Rope::Turns; y [rows, hidden]. A row sees the entries of
+  /// its lane up to its own position, also those written by earlier rows of this step.
+  void Forward(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
+               MlaScratch& scratch, float* y) const;
+
+ private:
+  void Project(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
+               MlaScratch& s) const;
+  void WriteEntry(const Exec& exec, const StepRow& row, const float* turns, float* latent) const;
+  void Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& s) const;
+  void AttendAll(const Exec& exec, std::span<const StepRow> rows, MlaScratch& s) const;
+  void AttendGroup(const Exec& exec, std::span<const StepRow> group, const float* queries,
+                   float* context, size_t head_begin, size_t head_end, std::vector<float>& scratch) const;
+
+  uint32_t layer_ = 0;
+  size_t heads_ = 0;
+  size_t q_rank_ = 0;
+  size_t rank_ = 0;
+  size_t nope_ = 0;
+  size_t rope_ = 0;
+  size_t value_ = 0;
+  float scale_ = 0;                    // (nope + rope)^-1/2
+  PackedMatrix down_;                  // [q_rank + rank + rope, hidden]: q_a, then kv_a_with_mqa
+  std::vector<float> q_norm_;          // [q_rank]
+  std::vector<float> kv_norm_;         // [rank]
+  PackedMatrix q_up_;                  // [heads·(nope + rope), q_rank]
+  WeightLoader::Absorbed absorbed_;    // Wkᵀ and Wv per head
+  PackedMatrix out_;                   // [hidden, heads·value]
+};
+
+}  // namespace expertmesh::model

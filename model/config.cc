@@ -1,0 +1,272 @@
+#include "model/config.h"
+
+#include <boost/json/serialize.hpp>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "model/checkpoint_files.h"
+#include "model/config_json.h"
+#include "services/base/status.h"
+
+namespace expertmesh::model {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kConfigBytesMax = 1 << 20;
+constexpr size_t kEosIdsMax = 64;
+constexpr uint64_t kMoeMatricesMax = uint64_t{1} << 20;  // layers · experts
+
+absl::Status BadConfig(std::string_view text) {
+  return base::Error(base::Reason::kBadConfig, text);
+}
+
+// The value as it stands in the file, cut to a length that fits in a message.
+std::string Shown(const json::value& value) {
+  std::string text = json::serialize(value);
+  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  return text;
+}
+
+// Reads keys of one object and keeps the first error. A key with the value null counts as absent.
+class KeyReader {
+ public:
+  explicit KeyReader(const json::object& object) : object_(object) {}
+
+  const absl::Status& status() const { return status_; }
+
+  const json::value* Find(std::string_view key) const {
+    const auto found = object_.find(json::string_view(key.data(), key.size()));
+    return found == object_.end() || found->value().is_null() ? nullptr : &found->value();
+  }
+
+  void Refuse(std::string_view key, std::string_view wanted) {
+    const json::value* value = Find(key);
+    Fail(absl::StrCat("key \"", std::string(key), "\" is ", value ? Shown(*value) : "missing", ": ",
+                      std::string(wanted)));
+  }
+
+  uint64_t Integer(std::string_view key, uint64_t low, uint64_t high) {
+    const json::value* value = Find(key);
+    const std::string wanted = absl::StrCat("must be an integer from ", low, " to ", high);
+    if (!value) return Refuse(key, wanted), low;
+    if (value->is_uint64() && value->get_uint64() >= low && value->get_uint64() <= high) {
+      return value->get_uint64();
+    }
+    if (value->is_int64() && value->get_int64() >= 0) {
+      const auto number = static_cast<uint64_t>(value->get_int64());
+      if (number >= low && number <= high) return number;
+    }
+    return Refuse(key, wanted), low;
+  }
+
+  uint64_t IntegerOr(std::string_view key, uint64_t fallback, uint64_t low, uint64_t high) {
+    return Find(key) ? Integer(key, low, high) : fallback;
+  }
+
+  double NumberOr(std::string_view key, double fallback, double low, double high) {
+    const json::value* value = Find(key);
+    if (!value) return fallback;
+    double number = std::nan("");
+    if (value->is_double()) number = value->get_double();
+    if (value->is_int64()) number = static_cast<double>(value->get_int64());
+    if (value->is_uint64()) number = static_cast<double>(value->get_uint64());
+    if (number >= low && number <= high) return number;  // false for NaN
+    return Refuse(key, absl::StrCat("must be a number from ", low, " to ", high)), fallback;
+  }
+
+  bool FlagOr(std::string_view key, bool fallback) {
+    const json::value* value = Find(key);
+    if (!value) return fallback;
+    if (value->is_bool()) return value->get_bool();
+    return Refuse(key, "must be true or false"), fallback;
+  }
+
+  std::string TextOr(std::string_view key, std::string_view fallback) {
+    const json::value* value = Find(key);
+    if (!value) return std::string(fallback);
+    if (value->is_string()) return {value->get_string().data(), value->get_string().size()};
+    return Refuse(key, "must be a string"), std::string(fallback);
+  }
+
+  void RequireText(std::string_view key, std::string_view only) {
+    if (TextOr(key, only) != only) {
+      Refuse(key, absl::StrCat("only \"", std::string(only), "\" is supported"));
+    }
+  }
+
+  void RequireFlag(std::string_view key, bool only) {
+    if (FlagOr(key, only) != only) {
+      Refuse(key, absl::StrCat("only ", only ? "true" : "false", " is supported"));
+    }
+  }
+
+  void RequireAbsent(std::string_view key, std::string_view why) {
+    if (Find(key)) Refuse(key, why);
+  }
+
+  uint32_t Size(std::string_view key, uint32_t low, uint32_t high) {
+    return static_cast<uint32_t>(Integer(key, low, high));
+  }
+
+ private:
+  void Fail(std::string text) {
+    if (status_.ok()) status_ = BadConfig(text);
+  }
+
+  const json::object& object_;
+  absl::Status status_;
+};
+
+void ReadModelType(KeyReader& keys, Config& config) {
+  const std::string type = keys.TextOr("model_type", "");
+  if (type != "deepseek_v3" && type != "kimi_k2") {
+    keys.Refuse("model_type", "this version runs \"deepseek_v3\" and \"kimi_k2\"");
+  }
+  config.model_type = "deepseek_v3";
+}
+
+void ReadSizes(KeyReader& keys, Config& config) {
+  config.vocab_size = keys.Size("vocab_size", 1, 1 << 20);
+  config.hidden_size = keys.Size("hidden_size", 1, 1 << 16);
+  config.num_hidden_layers = keys.Size("num_hidden_layers", 1, 1024);
+  config.num_attention_heads = keys.Size("num_attention_heads", 1, 1024);
+  if (!keys.Find("q_lora_rank")) {
+    keys.Refuse("q_lora_rank", "models without a query rank (one q_proj) are not supported yet");
+  }
+  config.q_lora_rank = keys.Size("q_lora_rank", 1, 1 << 16);
+  config.kv_lora_rank = keys.Size("kv_lora_rank", 1, 1 << 14);
+  config.qk_nope_head_dim = keys.Size("qk_nope_head_dim", 1, 1024);
+  config.qk_rope_head_dim = keys.Size("qk_rope_head_dim", 2, 1024);
+  if (config.qk_rope_head_dim % 2 != 0) keys.Refuse("qk_rope_head_dim", "must be even");
+  config.v_head_dim = keys.Size("v_head_dim", 1, 1024);
+  const uint32_t heads = config.num_attention_heads;
+  if (keys.IntegerOr("num_key_value_heads", heads, 0, 1 << 16) != heads) {
+    keys.Refuse("num_key_value_heads", absl::StrCat("must equal num_attention_heads (", heads, ")"));
+  }
+  config.intermediate_size = keys.Size("intermediate_size", 1, 1 << 20);
+  config.max_position_embeddings =
+      keys.Integer("max_position_embeddings", 1, uint64_t{1} << 26);
+  config.first_k_dense_replace = keys.Size("first_k_dense_replace", 0, config.num_hidden_layers);
+}
+
+// Keys whose default differs between docs/model-family.md §2 and the published configs
+// (first_k_dense_replace, num_experts_per_tok, n_group, topk_group) are required, not guessed.
+void ReadExperts(KeyReader& keys, Config& config) {
+  const uint32_t experts = config.n_routed_experts = keys.Size("n_routed_experts", 1, 1 << 14);
+  if (uint64_t{experts} * config.num_hidden_layers > kMoeMatricesMax) {
+    keys.Refuse("n_routed_experts",
+                absl::StrCat("times num_hidden_layers (", config.num_hidden_layers,
+                             ") must not exceed ", kMoeMatricesMax));
+  }
+  config.moe_intermediate_size = keys.Size("moe_intermediate_size", 1, 1 << 16);
+  config.n_shared_experts = static_cast<uint32_t>(keys.IntegerOr("n_shared_experts", 1, 0, 64));
+  config.num_experts_per_tok = keys.Size("num_experts_per_tok", 1, 256);
+  if (config.num_experts_per_tok > experts) {
+    keys.Refuse("num_experts_per_tok",
+                absl::StrCat("must not exceed n_routed_experts (", experts, ")"));
+  }
+  config.n_group = keys.Size("n_group", 1, 1 << 14);
+  config.topk_group = keys.Size("topk_group", 1, 1 << 14);
+  const uint32_t group_size = experts / config.n_group;
+  if (experts % config.n_group != 0) {
+    keys.Refuse("n_group", absl::StrCat("must divide n_routed_experts (", experts, ")"));
+  }
+  if (config.n_group > 1 && group_size < 2) {
+    keys.Refuse("n_group", "groups must have at least 2 experts: their two best are added");
+  }
+  if (config.topk_group > config.n_group) {
+    keys.Refuse("topk_group", absl::StrCat("must not exceed n_group (", config.n_group, ")"));
+  }
+  if (config.num_experts_per_tok > config.topk_group * uint64_t{group_size}) {
+    keys.Refuse("num_experts_per_tok",
+                absl::StrCat("only ", config.topk_group * uint64_t{group_size},
+                             " experts are selectable (topk_group ", config.topk_group, " of ",
+                             config.n_group, " groups)"));
+  }
+  keys.RequireText("scoring_func", "sigmoid");
+  keys.RequireText("topk_method", "noaux_tc");
+  if (keys.IntegerOr("moe_layer_freq", 1, 0, 1024) != 1) {
+    keys.Refuse("moe_layer_freq", "only 1 is supported");
+  }
+  config.norm_topk_prob = keys.FlagOr("norm_topk_prob", true);
+  config.routed_scaling_factor =
+      static_cast<float>(keys.NumberOr("routed_scaling_factor", 2.5, 1e-6, 1e6));
+}
+
+void ReadArithmetic(KeyReader& keys, Config& config) {
+  config.rms_norm_eps = static_cast<float>(keys.NumberOr("rms_norm_eps", 1e-6, 1e-12, 1.0));
+  config.rope_theta = keys.NumberOr("rope_theta", 10000.0, 1.0, 1e12);
+  keys.RequireAbsent("rope_scaling", "scaled rope (YaRN) is not supported yet, only null");
+  if (const json::value* rope = keys.Find("rope_parameters")) {  // how transformers 5 writes it
+    if (!rope->is_object()) return keys.Refuse("rope_parameters", "must be an object");
+    KeyReader inner(rope->get_object());
+    inner.RequireText("rope_type", "default");
+    config.rope_theta = inner.NumberOr("rope_theta", config.rope_theta, 1.0, 1e12);
+    if (!inner.status().ok()) keys.Refuse("rope_parameters", std::string(inner.status().message()));
+  }
+  keys.RequireFlag("rope_interleave", true);
+  keys.RequireFlag("attention_bias", false);
+  keys.RequireText("hidden_act", "silu");
+  keys.RequireAbsent("quantization_config",
+                     "quantised weights are not supported yet, only F32 and BF16");
+  config.tie_word_embeddings = keys.FlagOr("tie_word_embeddings", false);
+  const char* dtype_key = keys.Find("torch_dtype") ? "torch_dtype" : "dtype";
+  config.torch_dtype = keys.TextOr(dtype_key, "bfloat16");
+  if (config.torch_dtype != "float32" && config.torch_dtype != "bfloat16") {
+    keys.Refuse(dtype_key, "must be \"float32\" or \"bfloat16\"");
+  }
+}
+
+void ReadTokenIds(KeyReader& keys, Config& config) {
+  const uint32_t last = config.vocab_size - 1;
+  if (keys.Find("bos_token_id")) config.bos_token_id = keys.Size("bos_token_id", 0, last);
+  if (keys.Find("pad_token_id")) config.pad_token_id = keys.Size("pad_token_id", 0, last);
+  const json::value* eos = keys.Find("eos_token_id");
+  if (!eos) return;
+  if (!eos->is_array()) {
+    config.eos_token_ids = {keys.Size("eos_token_id", 0, last)};
+    return;
+  }
+  const std::string wanted = absl::StrCat("a list must hold 1 to ", kEosIdsMax,
+                                          " integers from 0 to ", last);
+  const json::array& list = eos->get_array();
+  if (list.empty() || list.size() > kEosIdsMax) return keys.Refuse("eos_token_id", wanted);
+  for (const json::value& id : list) {
+    if (!id.is_int64() || id.get_int64() < 0 || id.get_int64() > last) {
+      return keys.Refuse("eos_token_id", wanted);
+    }
+    config.eos_token_ids.push_back(static_cast<uint32_t>(id.get_int64()));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Config> ParseConfig(std::string_view text) {
+  if (text.size() > kConfigBytesMax) {
+    return BadConfig(absl::StrCat("larger than ", kConfigBytesMax, " bytes"));
+  }
+  EM_ASSIGN_OR_RETURN(const json::value root, ParseJson(text, base::Reason::kBadConfig));
+  if (!root.is_object()) return BadConfig("not a JSON object");
+  KeyReader keys(root.get_object());
+  Config config;
+  ReadModelType(keys, config);
+  EM_RETURN_IF_ERROR(keys.status());  // another family's keys would only confuse
+  ReadArithmetic(keys, config);
+  ReadSizes(keys, config);
+  ReadExperts(keys, config);
+  ReadTokenIds(keys, config);
+  EM_RETURN_IF_ERROR(keys.status());
+  return config;
+}
+
+absl::StatusOr<Config> LoadConfig(const std::string& directory) {
+  const std::string path = JoinPath(directory, "config.json");
+  EM_ASSIGN_OR_RETURN(const std::string text,
+                      ReadSmallFile(path, kConfigBytesMax, base::Reason::kBadConfig));
+  absl::StatusOr<Config> config = ParseConfig(text);
+  if (!config.ok()) return base::Annotate(config.status(), path + ": ");
+  return config;
+}
+
+}  // namespace expertmesh::model

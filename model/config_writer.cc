@@ -1,0 +1,76 @@
+#include <charconv>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "model/config.h"
+
+namespace expertmesh::model {
+namespace {
+
+// The shortest text that reads back as the same number.
+template <class T>
+std::string Number(T value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof(text), value).ptr;
+  return {text, end};
+}
+
+std::string Quoted(const std::string& text) { return absl::StrCat("\"", text, "\""); }
+std::string Flag(bool value) { return value ? "true" : "false"; }
+std::string Optional(const std::optional<uint32_t>& id) { return id ? Number(*id) : "null"; }
+
+std::string EosIds(const std::vector<uint32_t>& ids) {
+  if (ids.empty()) return "null";
+  return ids.size() == 1 ? Number(ids[0]) : absl::StrCat("[", absl::StrJoin(ids, ", "), "]");
+}
+
+}  // namespace
+
+std::string ConfigJson(const Config& config) {
+  const std::vector<std::pair<std::string, std::string>> lines = {
+      {"architectures", "[\"DeepseekV3ForCausalLM\"]"},
+      {"attention_bias", "false"},
+      {"bos_token_id", Optional(config.bos_token_id)},
+      {"eos_token_id", EosIds(config.eos_token_ids)},
+      {"first_k_dense_replace", Number(config.first_k_dense_replace)},
+      {"hidden_act", "\"silu\""},
+      {"hidden_size", Number(config.hidden_size)},
+      {"intermediate_size", Number(config.intermediate_size)},
+      {"kv_lora_rank", Number(config.kv_lora_rank)},
+      {"max_position_embeddings", Number(config.max_position_embeddings)},
+      {"model_type", Quoted(config.model_type)},
+      {"moe_intermediate_size", Number(config.moe_intermediate_size)},
+      {"n_group", Number(config.n_group)},
+      {"n_routed_experts", Number(config.n_routed_experts)},
+      {"n_shared_experts", Number(config.n_shared_experts)},
+      {"norm_topk_prob", Flag(config.norm_topk_prob)},
+      {"num_attention_heads", Number(config.num_attention_heads)},
+      {"num_experts_per_tok", Number(config.num_experts_per_tok)},
+      {"num_hidden_layers", Number(config.num_hidden_layers)},
+      {"num_key_value_heads", Number(config.num_attention_heads)},
+      {"pad_token_id", Optional(config.pad_token_id)},
+      {"q_lora_rank", Number(config.q_lora_rank)},
+      {"qk_nope_head_dim", Number(config.qk_nope_head_dim)},
+      {"qk_rope_head_dim", Number(config.qk_rope_head_dim)},
+      {"rms_norm_eps", Number(config.rms_norm_eps)},
+      {"rope_interleave", "true"},
+      {"rope_scaling", "null"},
+      {"rope_theta", Number(config.rope_theta)},
+      {"routed_scaling_factor", Number(config.routed_scaling_factor)},
+      {"scoring_func", "\"sigmoid\""},
+      {"tie_word_embeddings", Flag(config.tie_word_embeddings)},
+      {"topk_group", Number(config.topk_group)},
+      {"topk_method", "\"noaux_tc\""},
+      {"torch_dtype", Quoted(config.torch_dtype)},
+      {"v_head_dim", Number(config.v_head_dim)},
+      {"vocab_size", Number(config.vocab_size)},
+  };
+  return absl::StrCat("{\n",
+                      absl::StrJoin(lines, ",\n",
+                                    [](std::string* out, const auto& line) {
+                                      absl::StrAppend(out, "  \"", line.first, "\": ", line.second);
+                                    }),
+                      "\n}\n");
+}
+
+}  // namespace expertmesh::model

@@ -1,0 +1,125 @@
+#include "model/fingerprint.h"
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "model/blocks/rope.h"
+#include "model/kernels/aligned.h"
+#include "model/kernels/bf16.h"
+#include "model/kernels/math.h"
+#include "services/base/hash.h"
+#include "services/base/random.h"
+
+namespace expertmesh::model {
+namespace {
+
+// Floats in [−2, 2), the same on every machine.
+std::vector<float> FixedInput(uint32_t purpose, size_t count) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t bits = base::Philox({0x454Du, purpose}, {static_cast<uint32_t>(i), 0, 0, 0})[0];
+    values[i] = static_cast<float>(bits >> 8) * 0x1p-22f - 2.0f;
+  }
+  return values;
+}
+
+class OutputHash {
+ public:
+  void Add(const std::vector<float>& values) { hash_.Update(std::as_bytes(std::span(values))); }
+  void Add(std::string_view text) { hash_.Update(text); }
+  std::string Hex() {
+    const auto digest = hash_.Finish();
+    return base::Hex(std::span(digest).first(8));
+  }
+
+ private:
+  base::Sha256 hash_;
+};
+
+void AddLinear(const KernelTable& kernels, Dtype dtype, OutputHash& hash) {
+  constexpr size_t kInputs = 77;
+  constexpr size_t kOutputs = 83;
+  constexpr size_t kPanels = (kOutputs + kPanelOutputs - 1) / kPanelOutputs;
+  const std::vector<float> weights = FixedInput(1, kPanels * kPanelOutputs * kInputs);
+  AlignedBytes panels;
+  panels.Resize(weights.size() * sizeof(float));
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (dtype == Dtype::kF32) {
+      reinterpret_cast<float*>(panels.data())[i] = weights[i];
+    } else {
+      reinterpret_cast<uint16_t*>(panels.data())[i] = NarrowBf16(weights[i]);
+    }
+  }
+  for (const size_t rows : {1, 3, 13}) {
+    const std::vector<float> x = FixedInput(2, rows * kInputs);
+    std::vector<float> y(rows * kOutputs);
+    kernels.linear({panels.data(), dtype, kInputs, kOutputs, x.data(), kInputs, rows, y.data(), kOutputs}, 0,
+                   kPanels);
+    hash.Add(y);
+  }
+}
+
+void AddAttend(const KernelTable& kernels, OutputHash& hash) {
+  constexpr size_t kRank = 87;
+  constexpr size_t kWidth = 95;
+  constexpr size_t kHeads = 6;
+  constexpr size_t kLastKeys = 21;
+  const std::vector<float> queries = FixedInput(3, kHeads * kWidth);
+  std::vector<float> maxima(kHeads, -std::numeric_limits<float>::infinity());
+  std::vector<float> sums(kHeads);
+  std::vector<float> context(kHeads * kRank);
+  std::vector<float> keys(kWidth * kTileKeys);
+  for (const size_t valid : {kTileKeys, kLastKeys}) {
+    const std::vector<float> rows = FixedInput(static_cast<uint32_t>(4 + valid), kTileKeys * kWidth);
+    kernels.transpose_tile(rows.data(), kWidth, valid, keys.data());
+    kernels.attend({keys.data(), rows.data(), kWidth, kWidth, kRank, valid, 0.125f, queries.data(), kHeads,
+                    maxima.data(), sums.data(), context.data()});
+  }
+  hash.Add(maxima);
+  hash.Add(sums);
+  hash.Add(context);
+}
+
+void AddElementwise(const KernelTable& kernels, OutputHash& hash) {
+  constexpr size_t kCount = 1003;
+  const std::vector<float> a = FixedInput(5, kCount);
+  const std::vector<float> b = FixedInput(6, kCount);
+  std::vector<float> out(kCount);
+  kernels.rms_norm(a.data(), b.data(), 1e-6f, kCount, out.data());
+  hash.Add(out);
+  kernels.silu_mul(a.data(), b.data(), kCount, out.data());
+  hash.Add(out);
+  kernels.round_bf16(a.data(), kCount, out.data());
+  hash.Add(out);
+  kernels.add(a.data(), b.data(), kCount, out.data());
+  hash.Add(out);
+  kernels.scale(0.3f, a.data(), kCount, out.data());
+  hash.Add(out);
+  for (size_t i = 0; i < kCount; ++i) out[i] = Sigmoid(4.0f * a[i]);
+  hash.Add(out);
+}
+
+void AddRope(OutputHash& hash) {
+  const Rope rope(10000.0, 64);
+  std::vector<float> turns(rope.dims());
+  for (const uint64_t position : {0, 1, 63, 4097, 999936}) {
+    rope.Turns(position, turns.data());
+    hash.Add(turns);
+  }
+}
+
+}  // namespace
+
+std::string Fingerprint(const Profile& profile, const KernelTable& kernels) {
+  OutputHash hash;
+  hash.Add(profile.name);
+  AddLinear(kernels, Dtype::kF32, hash);
+  AddLinear(kernels, Dtype::kBf16, hash);
+  AddAttend(kernels, hash);
+  AddElementwise(kernels, hash);
+  AddRope(hash);
+  return hash.Hex();
+}
+
+}  // namespace expertmesh::model

@@ -1,0 +1,16 @@
+// Kernels for avx2; flags in model/kernels/kernels.cmake.
+#if defined(__x86_64__)
+#include "model/kernels/cpu/simd_avx2.h"
+// The bodies use the sixteen-lane type declared above.
+#include "model/kernels/cpu/kernel_bodies.h"
+#include "model/kernels/cpu/tables.h"
+
+namespace expertmesh::model {
+
+const KernelTable& Avx2Kernels() {
+  static constexpr KernelTable kTable = MakeTable("avx2");
+  return kTable;
+}
+
+}  // namespace expertmesh::model
+#endif

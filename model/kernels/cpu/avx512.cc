@@ -1,0 +1,16 @@
+// Kernels for avx512; flags in model/kernels/kernels.cmake.
+#if defined(__x86_64__)
+#include "model/kernels/cpu/simd_avx512.h"
+// The bodies use the sixteen-lane type declared above.
+#include "model/kernels/cpu/kernel_bodies.h"
+#include "model/kernels/cpu/tables.h"
+
+namespace expertmesh::model {
+
+const KernelTable& Avx512Kernels() {
+  static constexpr KernelTable kTable = MakeTable("avx512");
+  return kTable;
+}
+
+}  // namespace expertmesh::model
+#endif

@@ -1,0 +1,14 @@
+// Kernels for baseline; flags in model/kernels/kernels.cmake.
+#include "model/kernels/cpu/simd_scalar.h"
+// The bodies use the sixteen-lane type declared above.
+#include "model/kernels/cpu/kernel_bodies.h"
+#include "model/kernels/cpu/tables.h"
+
+namespace expertmesh::model {
+
+const KernelTable& BaselineKernels() {
+  static constexpr KernelTable kTable = MakeTable("baseline");
+  return kTable;
+}
+
+}  // namespace expertmesh::model

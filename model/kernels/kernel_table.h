@@ -1,0 +1,73 @@
+// The kernels of one instruction set. Every set gives the same bits; they differ in speed only
+// (docs/architecture.md §4). One output element is one f32 chain of fused multiply-adds in ascending k;
+// vector lanes run over outputs, never over k.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/profile.h"
+
+namespace expertmesh::model {
+
+inline constexpr size_t kPanelOutputs = 16;  // outputs of one packed panel
+inline constexpr size_t kTileKeys = 64;      // keys of one attention tile
+
+/// y[row][o] = Σ_k w[o][k] · x[row][k] for the outputs of some panels.
+struct LinearTask {
+  const std::byte* panels = nullptr;  // [ceil(outputs/16)][inputs][16] of dtype, 64-aligned
+  Dtype dtype = Dtype::kF32;
+  size_t inputs = 0;
+  size_t outputs = 0;
+  const float* x = nullptr;  // [rows], x_stride floats apart
+  size_t x_stride = 0;
+  size_t rows = 0;
+  float* y = nullptr;        // [rows], y_stride floats apart
+  size_t y_stride = 0;
+};
+
+/// One tile of the online softmax of one row, for some heads (docs/formats.md §1.3, absorbed form).
+struct AttendTask {
+  const float* keys = nullptr;    // [width][64], transposed tile; width = rank + rope dims
+  const float* values = nullptr;  // [64], value_stride floats apart; first `rank` are used
+  size_t value_stride = 0;
+  size_t width = 0;
+  size_t rank = 0;
+  size_t valid = 0;               // keys of this tile that the row may see, 1..64
+  float scale = 0;
+  const float* queries = nullptr; // [heads][width]
+  size_t heads = 0;
+  float* maxima = nullptr;        // [heads], −inf before the first tile
+  float* sums = nullptr;          // [heads], 0 before the first tile
+  float* context = nullptr;       // [heads][rank], 0 before the first tile; not yet divided by sums
+};
+
+struct KernelTable {
+  std::string_view isa;  // "avx512", "avx2", "baseline"
+  void (*linear)(const LinearTask& task, size_t panel_begin, size_t panel_end);
+  /// y = weight · (x / sqrt(mean(x²) + eps)); 16 strided partial sums, then a fixed tree. y may be x.
+  void (*rms_norm)(const float* x, const float* weight, float eps, size_t n, float* y);
+  /// out = silu(gate) · up; out may be gate.
+  void (*silu_mul)(const float* gate, const float* up, size_t n, float* out);
+  /// out = x rounded to bf16; out may be x.
+  void (*round_bf16)(const float* x, size_t n, float* out);
+  /// out = the bf16 numbers in f32.
+  void (*widen_bf16)(const uint16_t* x, size_t n, float* out);
+  /// out = a + b; out may be a or b.
+  void (*add)(const float* a, const float* b, size_t n, float* out);
+  /// out = factor · x; out may be x.
+  void (*scale)(float factor, const float* x, size_t n, float* out);
+  /// keys [width][64] = the transpose of rows [64][width]; columns past `count` are left as they are.
+  void (*transpose_tile)(const float* rows, size_t width, size_t count, float* keys);
+  void (*attend)(const AttendTask& task);
+};
+
+/// The table of that name; "auto" is the fastest this CPU runs. kInvalidArgument listing what it runs.
+absl::StatusOr<const KernelTable*> KernelsFor(std::string_view isa);
+/// Every table that this CPU can run, fastest first; never empty.
+std::vector<const KernelTable*> AvailableKernels();
+
+}  // namespace expertmesh::model

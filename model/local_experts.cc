@@ -1,0 +1,45 @@
+#include "model/local_experts.h"
+
+#include <cstring>
+
+#include "model/kernels/bf16.h"
+
+namespace expertmesh::model {
+
+void LocalExperts::Finish(std::span<float> out, std::span<uint8_t>) {
+  const size_t hidden = call_.hidden;
+  const size_t top_k = call_.top_k;
+  const Dtype wire = experts_.profile().wire;
+  rows_.clear();
+  offsets_.assign(1, 0);
+  ids_.clear();
+  weights_.clear();
+  partials_.clear();
+  const auto root = static_cast<uint16_t>(base::RootLevel(experts_.expert_count()));
+  std::byte* bytes = wire_.Resize(call_.row_count * hidden * DtypeBytes(wire));
+  for (size_t row = 0; row < call_.row_count; ++row) {
+    if (call_.alive[row] == 0) continue;
+    const float* x = call_.rows.data() + row * hidden;
+    std::byte* to = bytes + rows_.size() * hidden * DtypeBytes(wire);
+    if (wire == Dtype::kF32) {
+      std::memcpy(to, x, hidden * sizeof(float));
+    } else {
+      for (size_t i = 0; i < hidden; ++i) reinterpret_cast<uint16_t*>(to)[i] = NarrowBf16(x[i]);
+    }
+    const auto ids = call_.expert_ids.subspan(row * top_k, top_k);
+    const auto weights = call_.expert_weights.subspan(row * top_k, top_k);
+    ids_.insert(ids_.end(), ids.begin(), ids.end());
+    weights_.insert(weights_.end(), weights.begin(), weights.end());
+    partials_.push_back({static_cast<uint32_t>(rows_.size()), 0, root});
+    rows_.push_back(static_cast<uint32_t>(row));
+    offsets_.push_back(static_cast<uint32_t>(ids_.size()));
+  }
+  sums_.resize(rows_.size() * hidden);
+  experts_.Compute({call_.layer, rows_.size(), wire, bytes, offsets_, ids_, weights_, partials_}, pool_,
+                   sums_);
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    std::memcpy(out.data() + rows_[i] * hidden, sums_.data() + i * hidden, hidden * sizeof(float));
+  }
+}
+
+}  // namespace expertmesh::model

@@ -1,0 +1,64 @@
+// Reads the tensors of a checkpoint into packed weights under a profile (docs/architecture.md §4).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/checkpoint.h"
+#include "model/kernels/packed_matrix.h"
+#include "model/profile.h"
+
+namespace expertmesh::model {
+
+/// Used while loading only; checkpoint and arena outlive it. Every error names file and tensor. Source
+/// bytes are released after packing, so weights are in memory once.
+class WeightLoader {
+ public:
+  WeightLoader(const Checkpoint& checkpoint, const Profile& profile, WeightArena& arena)
+      : checkpoint_(checkpoint), profile_(profile), arena_(arena) {}
+
+  struct Part {
+    std::string name;
+    size_t outputs;
+  };
+  /// The parts [outputs, inputs] stacked into one matrix, in this order.
+  absl::StatusOr<PackedMatrix> Stacked(const std::vector<Part>& parts, size_t inputs) const;
+  absl::StatusOr<PackedMatrix> Matrix(const std::string& name, size_t outputs, size_t inputs) const {
+    return Stacked({{name, outputs}}, inputs);
+  }
+  /// As stored, never rounded: the gate.
+  absl::StatusOr<PackedMatrix> UnroundedMatrix(const std::string& name, size_t outputs,
+                                               size_t inputs) const;
+
+  /// kv_b [heads·(nope + value), rank] split per head for the absorbed form (docs/formats.md §1.3).
+  struct Absorbed {
+    std::vector<PackedMatrix> key;    // [heads] of outputs = rank, inputs = nope: Wkᵀ
+    std::vector<PackedMatrix> value;  // [heads] of outputs = value, inputs = rank: Wv
+  };
+  absl::StatusOr<Absorbed> KeyValue(const std::string& name, size_t heads, size_t nope, size_t value,
+                                    size_t rank) const;
+
+  /// A table [rows, width] kept row-major, for lookups.
+  struct Table {
+    Dtype dtype = Dtype::kF32;
+    size_t width = 0;
+    const std::byte* rows = nullptr;
+    /// Row `index` in f32 into out [width].
+    void Read(size_t index, float* out) const;
+  };
+  absl::StatusOr<Table> Lookup(const std::string& name, size_t rows, size_t width) const;
+
+  /// A vector in f32, never rounded: norms and biases.
+  absl::StatusOr<std::vector<float>> Vector(const std::string& name, size_t size) const;
+
+ private:
+  Dtype DtypeFor(const TensorView& view) const;
+
+  const Checkpoint& checkpoint_;
+  const Profile& profile_;
+  WeightArena& arena_;
+};
+
+}  // namespace expertmesh::model

@@ -1,0 +1,99 @@
+#include "model/writer/random_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <numbers>
+
+#include "services/base/hash.h"
+#include "services/base/random.h"
+
+namespace expertmesh::model {
+namespace {
+
+// Our own logarithm and sines, to 1e-11: libm's differ between machines in the last bit, and the same
+// seed must give the same bytes everywhere.
+
+// ln((a + 0.5) / 2^32), below 0.
+double LogUniform(uint32_t a) {
+  const auto odd = static_cast<double>(2 * uint64_t{a} + 1);  // exact; u = odd / 2^33
+  const auto bits = std::bit_cast<uint64_t>(odd);
+  double mantissa = std::bit_cast<double>((bits & 0xFFFFFFFFFFFFFull) | 0x3FF0000000000000ull);
+  double exponent = static_cast<double>(static_cast<int64_t>(bits >> 52) - 1023 - 33);
+  if (mantissa > std::numbers::sqrt2) {
+    mantissa *= 0.5;
+    exponent += 1.0;
+  }
+  const double s = (mantissa - 1.0) / (mantissa + 1.0);  // |s| < 0.172
+  const double z = s * s;
+  const double series =
+      1.0 +
+      z * (1.0 / 3 +
+           z * (1.0 / 5 + z * (1.0 / 7 + z * (1.0 / 9 + z * (1.0 / 11 + z * (1.0 / 13))))));
+  return exponent * std::numbers::ln2 + 2.0 * s * series;
+}
+
+struct CosSin {
+  double cos;
+  double sin;
+};
+
+// Of the angle 2π (b + 0.5) / 2^32: the nearest quarter turn exactly, the rest by series.
+CosSin CosSinUniform(uint32_t b) {
+  constexpr double kStep = 2.0 * std::numbers::pi / 4294967296.0;
+  const uint32_t quarter = (b + (1u << 29)) >> 30;
+  const double x = (static_cast<int32_t>(b - (quarter << 30)) + 0.5) * kStep;  // |x| ≤ π/4
+  const double z = x * x;
+  const double s =
+      x * (1.0 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880)))));
+  const double c =
+      1.0 + z * (-1.0 / 2 +
+                 z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800)))));
+  const double cos = quarter & 1 ? s : c;
+  const double sin = quarter & 1 ? c : s;
+  return {quarter == 1 || quarter == 2 ? -cos : cos, quarter >= 2 ? -sin : sin};
+}
+
+// Two independent standard normals from 2 × 32 bits.
+std::array<double, 2> BoxMuller(uint32_t a, uint32_t b) {
+  const double radius = std::sqrt(-2.0 * LogUniform(a));
+  const CosSin angle = CosSinUniform(b);
+  return {radius * angle.cos, radius * angle.sin};
+}
+
+}  // namespace
+
+Distribution DistributionOf(const TensorSpec& spec, WeightStyle style) {
+  const bool flat = style == WeightStyle::kFlat;
+  if (spec.name.ends_with("e_score_correction_bias")) return {0.0, flat ? 0.0 : 0.1};
+  if (spec.shape.size() == 1) return {1.0, flat ? 0.0 : 0.1};  // every other vector is a norm
+  if (flat) return {0.0, 0.02};
+  if (spec.part == "embedding") return {0.0, 1.0};
+  return {0.0, 1.0 / std::sqrt(static_cast<double>(spec.shape[1]))};
+}
+
+void FillRandom(uint64_t seed, std::string_view tensor, Distribution distribution, uint64_t first,
+                std::span<float> out) {
+  if (distribution.scale == 0) {
+    std::fill(out.begin(), out.end(), static_cast<float>(distribution.mean));
+    return;
+  }
+  const uint64_t name = base::Hash64(tensor);
+  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed),
+                                       static_cast<uint32_t>(seed >> 32)};
+  for (size_t at = 0; at < out.size(); at += 4) {
+    const uint64_t block = (first + at) / 4;
+    const auto bits =
+        base::Philox(key, {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                           static_cast<uint32_t>(name), static_cast<uint32_t>(name >> 32)});
+    const auto low = BoxMuller(bits[0], bits[1]);
+    const auto high = BoxMuller(bits[2], bits[3]);
+    const std::array<double, 4> normal = {low[0], low[1], high[0], high[1]};
+    for (size_t i = 0; i < 4 && at + i < out.size(); ++i) {
+      out[at + i] = static_cast<float>(distribution.mean + distribution.scale * normal[i]);
+    }
+  }
+}
+
+}  // namespace expertmesh::model

@@ -1,0 +1,22 @@
+#include "CLI/CLI.hpp"
+#include "services/lifecycle/process.h"
+
+namespace expertmesh::lifecycle {
+
+void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
+  app.add_option("--name", options.name, "Name of this process, unique in the mesh (<role>-<pid>)");
+  app.add_option("--admin-listen", options.admin_listen,
+                 "HOST:PORT of /livez /readyz /statusz /metrics; port 0 takes a free one")
+      ->capture_default_str();
+  app.add_option("--announce-file", options.announce_file,
+                 "File to write this process's addresses to, as JSON, once it listens");
+  app.add_option("--drain-seconds", options.drain_seconds,
+                 "How long open streams may take after a stop signal")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 3600));
+  app.add_option("--log-level", options.log_level, "Least severe level that is logged")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "critical", "off"}));
+}
+
+}  // namespace expertmesh::lifecycle

@@ -1,0 +1,125 @@
+#include "services/transport/dispatch_server.h"
+
+#include <array>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "services/base/status.h"
+#include "services/rpc/status.h"
+#include "services/transport/byte_buffer.h"
+
+namespace expertmesh::transport {
+namespace {
+
+using base::Error;
+using base::Reason;
+using internal::FromByteBuffer;
+using internal::ToByteBuffer;
+
+// Answers queue here, since a second StartWrite before OnWriteDone aborts the process. Shared by the
+// reactor and the replies that are still out.
+class AnswerQueue {
+ public:
+  using StreamReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+  explicit AnswerQueue(StreamReactor* reactor) : reactor_(reactor) {}
+
+  void Push(grpc::ByteBuffer message) {
+    std::lock_guard lock(mutex_);
+    if (reactor_ == nullptr || finishing_) return;
+    queue_.push_back(std::move(message));
+    if (queue_.size() == 1) reactor_->StartWrite(&queue_.front());
+  }
+  void Written() {
+    std::lock_guard lock(mutex_);
+    queue_.pop_front();
+    if (!queue_.empty() && !finishing_) reactor_->StartWrite(&queue_.front());
+  }
+  // After this nothing is written; Finish is called once.
+  void Finish(const grpc::Status& status) {
+    std::lock_guard lock(mutex_);
+    if (finishing_) return;
+    finishing_ = true;
+    reactor_->Finish(status);
+  }
+  void Detach() {
+    std::lock_guard lock(mutex_);
+    reactor_ = nullptr;
+  }
+
+ private:
+  std::mutex mutex_;
+  StreamReactor* reactor_;              // guarded by mutex_; null once the stream is gone
+  bool finishing_ = false;              // guarded by mutex_
+  std::deque<grpc::ByteBuffer> queue_;  // guarded by mutex_; front() is being written
+};
+
+class DispatchReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  DispatchReactor(grpc::CallbackServerContext* context, uint64_t incarnation,
+                  const FrameHandler& handler, std::shared_ptr<BufferPool> buffers)
+      : handler_(handler), buffers_(std::move(buffers)), answers_(std::make_shared<AnswerQueue>(this)) {
+    context->AddInitialMetadata(internal::kIncarnationKey, std::to_string(incarnation));
+    const auto& metadata = context->client_metadata();
+    const auto expected = metadata.find(internal::kExpectedKey);
+    if (expected != metadata.end() &&
+        std::string(expected->second.data(), expected->second.size()) != std::to_string(incarnation)) {
+      answers_->Finish(rpc::ToGrpcStatus(
+          Error(Reason::kPeerLost, "another incarnation of this worker was expected")));
+      return;
+    }
+    StartSendInitialMetadata();
+    StartRead(&message_);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      answers_->Finish(grpc::Status::OK);
+      return;
+    }
+    handler_(FromByteBuffer(message_, ParseDispatchFrame, *buffers_),
+             [answers = answers_](CombineFrame answer) {
+               answers->Push(ToByteBuffer(std::move(answer)));
+             });
+    message_.Clear();
+    StartRead(&message_);
+  }
+  void OnWriteDone(bool /*ok*/) override { answers_->Written(); }
+  void OnCancel() override { answers_->Finish(grpc::Status::CANCELLED); }
+  void OnDone() override {
+    answers_->Detach();
+    delete this;
+  }
+
+ private:
+  const FrameHandler& handler_;
+  const std::shared_ptr<BufferPool> buffers_;
+  const std::shared_ptr<AnswerQueue> answers_;
+  grpc::ByteBuffer message_;
+};
+
+}  // namespace
+
+DispatchServer::DispatchServer(uint64_t incarnation, FrameHandler handler, DescribeFn describe)
+    : incarnation_(incarnation),
+      handler_(std::move(handler)),
+      describe_(std::move(describe)),
+      buffers_(std::make_shared<BufferPool>()) {}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* DispatchServer::Dispatch(
+    grpc::CallbackServerContext* context) {
+  return new DispatchReactor(context, incarnation_, handler_, buffers_);
+}
+
+grpc::ServerUnaryReactor* DispatchServer::Describe(grpc::CallbackServerContext* context,
+                                                   const expert::v1::DescribeRequest* /*request*/,
+                                                   expert::v1::DescribeResponse* response) {
+  *response = describe_();
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace expertmesh::transport

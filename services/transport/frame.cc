@@ -1,0 +1,348 @@
+#include "services/transport/frame.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "services/base/crc32c.h"
+#include "services/base/status.h"
+#include "services/rpc/status.h"
+
+namespace expertmesh::transport {
+namespace {
+
+using base::Error;
+using base::Reason;
+
+constexpr size_t AlignUp(size_t bytes) {
+  return (bytes + kPayloadAlignment - 1) / kPayloadAlignment * kPayloadAlignment;
+}
+
+uint16_t ToBf16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+absl::Status Malformed(std::string_view what) {
+  return Error(Reason::kFrameMalformed, absl::StrCat("dispatch frame: ", std::string(what)));
+}
+
+template <class T>
+std::span<const T> PartOf(const Buffer& payload, size_t offset, size_t count) {
+  return {reinterpret_cast<const T*>(payload.data() + offset), count};
+}
+
+bool AllFinite(const std::byte* rows, size_t count, base::Dtype dtype) {
+  if (dtype == base::Dtype::kBf16) {
+    const auto* values = reinterpret_cast<const uint16_t*>(rows);
+    for (size_t i = 0; i < count; ++i) {
+      if ((values[i] & 0x7F80u) == 0x7F80u) return false;
+    }
+    return true;
+  }
+  const auto* values = reinterpret_cast<const uint32_t*>(rows);
+  for (size_t i = 0; i < count; ++i) {
+    if ((values[i] & 0x7F800000u) == 0x7F800000u) return false;
+  }
+  return true;
+}
+
+absl::Status CheckRowExperts(const base::ExpertBatch& batch) {
+  for (size_t row = 0; row < batch.row_count; ++row) {
+    const uint32_t begin = batch.row_offsets[row];
+    const uint32_t end = batch.row_offsets[row + 1];
+    if (begin > end || end > batch.expert_ids.size()) return Malformed("row offsets run backwards");
+    for (uint32_t i = begin + 1; i < end; ++i) {
+      if (batch.expert_ids[i] <= batch.expert_ids[i - 1]) {
+        return Malformed("expert ids of a row are not ascending");
+      }
+    }
+  }
+  for (float weight : batch.expert_weights) {
+    if (!std::isfinite(weight)) return Error(Reason::kNonFinite, "an expert weight is not finite");
+  }
+  return absl::OkStatus();
+}
+
+// Every listed expert of a row is in exactly one node, and every node holds at least one.
+absl::Status CheckPartials(const base::ExpertBatch& batch) {
+  size_t next = 0;
+  for (size_t row = 0; row < batch.row_count; ++row) {
+    uint32_t at = batch.row_offsets[row];
+    const uint32_t end = batch.row_offsets[row + 1];
+    while (next < batch.partials.size() && batch.partials[next].row == row) {
+      const base::PartialNode& node = batch.partials[next++];
+      if (node.level > 16 || node.first_expert % (1u << node.level) != 0) {
+        return Malformed("a partial is not a node of the tree");
+      }
+      const uint32_t first = at;
+      const uint32_t last_id = node.first_expert + (1u << node.level);
+      while (at < end && batch.expert_ids[at] < last_id) {
+        if (batch.expert_ids[at] < node.first_expert) return Malformed("partials leave a gap");
+        ++at;
+      }
+      if (at == first) return Malformed("a partial covers no expert of its row");
+    }
+    if (at != end) return Malformed("partials do not cover the experts of a row");
+  }
+  if (next != batch.partials.size()) return Malformed("partials are out of order");
+  return absl::OkStatus();
+}
+
+absl::Status CheckLanes(const DispatchHeader& header) {
+  if (header.lane_row_counts_size() != header.lane_budgets_us_size()) {
+    return Malformed("lane_row_counts and lane_budgets_us differ in length");
+  }
+  uint64_t rows = 0;
+  for (uint32_t count : header.lane_row_counts()) rows += count;
+  if (rows != header.row_count()) return Malformed("lane_row_counts do not sum to row_count");
+  return absl::OkStatus();
+}
+
+// Reads bytes across slices.
+class Cursor {
+ public:
+  explicit Cursor(Slices slices) : slices_(slices) {
+    for (const auto& slice : slices_) left_ += slice.size();
+  }
+  size_t left() const { return left_; }
+
+  bool Copy(std::byte* out, size_t count) {
+    if (count > left_) return false;
+    left_ -= count;
+    while (count > 0) {
+      const auto& slice = slices_[slice_];
+      const size_t n = std::min(count, slice.size() - at_);
+      if (n > 0) std::memcpy(out, slice.data() + at_, n);
+      out += n;
+      at_ += n;
+      count -= n;
+      if (at_ == slice.size() && count > 0) {
+        ++slice_;
+        at_ = 0;
+      }
+    }
+    return true;
+  }
+
+  bool Varint(uint64_t& value) {
+    value = 0;
+    for (int shift = 0; shift < 35; shift += 7) {
+      std::byte b{};
+      if (!Copy(&b, 1)) return false;
+      value |= (static_cast<uint64_t>(b) & 0x7F) << shift;
+      if ((static_cast<uint8_t>(b) & 0x80) == 0) return true;
+    }
+    return false;
+  }
+
+ private:
+  Slices slices_;
+  size_t slice_ = 0;
+  size_t at_ = 0;
+  size_t left_ = 0;
+};
+
+constexpr uint64_t kHeaderTag = 0x0A;   // field 1, length-delimited
+constexpr uint64_t kPayloadTag = 0x7A;  // field 15, length-delimited
+constexpr size_t kHeaderBytesMax = size_t{1} << 20;
+
+template <class Frame>
+absl::StatusOr<Frame> ParseFrame(Slices slices, BufferPool& pool) {
+  Cursor cursor(slices);
+  uint64_t tag = 0;
+  uint64_t length = 0;
+  if (!cursor.Varint(tag) || tag != kHeaderTag || !cursor.Varint(length) ||
+      length > std::min(cursor.left(), kHeaderBytesMax)) {
+    return Malformed("the header does not come first, or is cut off");
+  }
+  std::string header(length, '\0');
+  cursor.Copy(reinterpret_cast<std::byte*>(header.data()), length);
+  Frame frame;
+  if (!frame.header.ParseFromString(header)) return Malformed("the header cannot be parsed");
+  if (cursor.left() == 0) return frame;
+  if (!cursor.Varint(tag) || tag != kPayloadTag || !cursor.Varint(length) ||
+      length != cursor.left() || length > kFrameBytesMax) {
+    return Malformed("the payload is cut off, too long, or followed by more");
+  }
+  frame.payload = pool.Acquire(length);
+  cursor.Copy(frame.payload.data(), length);
+  return frame;
+}
+
+}  // namespace
+
+PayloadLayout LayoutOf(size_t row_count, size_t hidden, base::Dtype dtype, size_t entries,
+                       size_t partials) {
+  PayloadLayout layout;
+  layout.row_offsets = AlignUp(row_count * hidden * DtypeBytes(dtype));
+  layout.expert_ids = AlignUp(layout.row_offsets + (row_count + 1) * sizeof(uint32_t));
+  layout.expert_weights = AlignUp(layout.expert_ids + entries * sizeof(uint16_t));
+  layout.partials = AlignUp(layout.expert_weights + entries * sizeof(float));
+  layout.bytes = layout.partials + partials * sizeof(base::PartialNode);
+  return layout;
+}
+
+base::Dtype FromProto(common::v1::Dtype dtype) {
+  return dtype == common::v1::DTYPE_BF16 ? base::Dtype::kBf16 : base::Dtype::kF32;
+}
+common::v1::Dtype ToProto(base::Dtype dtype) {
+  return dtype == base::Dtype::kBf16 ? common::v1::DTYPE_BF16 : common::v1::DTYPE_F32;
+}
+
+DispatchFrame BuildDispatch(DispatchHeader header, std::span<const float> rows, size_t hidden,
+                            std::span<const uint32_t> row_index, base::Dtype dtype,
+                            std::span<const uint32_t> row_offsets,
+                            std::span<const uint16_t> expert_ids,
+                            std::span<const float> expert_weights,
+                            std::span<const base::PartialNode> partials, BufferPool& pool) {
+  const PayloadLayout layout =
+      LayoutOf(row_index.size(), hidden, dtype, expert_ids.size(), partials.size());
+  DispatchFrame frame;
+  frame.payload = pool.Acquire(layout.bytes);
+  std::byte* out = frame.payload.data();
+  size_t end = 0;  // of the part written last; the gap up to the next part is zeroed
+  const auto put = [&](size_t offset, const void* data, size_t bytes) {
+    std::memset(out + end, 0, offset - end);
+    if (bytes > 0) std::memcpy(out + offset, data, bytes);
+    end = offset + bytes;
+  };
+  for (size_t i = 0; i < row_index.size(); ++i) {
+    const float* row = rows.data() + row_index[i] * hidden;
+    if (dtype == base::Dtype::kF32) {
+      std::memcpy(out + i * hidden * sizeof(float), row, hidden * sizeof(float));
+    } else {
+      auto* rounded = reinterpret_cast<uint16_t*>(out) + i * hidden;
+      for (size_t c = 0; c < hidden; ++c) rounded[c] = ToBf16(row[c]);
+    }
+  }
+  end = row_index.size() * hidden * DtypeBytes(dtype);
+  put(layout.row_offsets, row_offsets.data(), row_offsets.size_bytes());
+  put(layout.expert_ids, expert_ids.data(), expert_ids.size_bytes());
+  put(layout.expert_weights, expert_weights.data(), expert_weights.size_bytes());
+  put(layout.partials, partials.data(), partials.size_bytes());
+
+  header.set_protocol_version(kProtocolVersion);
+  header.set_row_dtype(ToProto(dtype));
+  header.set_result_dtype(common::v1::DTYPE_F32);
+  header.set_row_count(static_cast<uint32_t>(row_index.size()));
+  header.set_hidden_size(static_cast<uint32_t>(hidden));
+  header.set_expert_entry_count(static_cast<uint32_t>(expert_ids.size()));
+  header.set_partial_count(static_cast<uint32_t>(partials.size()));
+  header.set_payload_bytes(layout.bytes);
+  header.set_payload_crc32c(base::Crc32c(frame.payload.span()));
+  frame.header = std::move(header);
+  return frame;
+}
+
+absl::StatusOr<base::ExpertBatch> CheckDispatch(const DispatchFrame& frame) {
+  const DispatchHeader& h = frame.header;
+  if (h.protocol_version() != kProtocolVersion) {
+    return Error(Reason::kFrameVersion, absl::StrCat("frame version ", h.protocol_version(),
+                                                     "; this worker speaks ", kProtocolVersion));
+  }
+  if (h.row_dtype() != common::v1::DTYPE_F32 && h.row_dtype() != common::v1::DTYPE_BF16) {
+    return Error(Reason::kProfileMismatch, "row_dtype is neither F32 nor BF16");
+  }
+  if (h.result_dtype() != common::v1::DTYPE_F32) {
+    return Error(Reason::kProfileMismatch, "result_dtype is not F32");
+  }
+  if (h.row_count() == 0 || h.hidden_size() == 0 || h.row_count() > kFrameBytesMax / 2 ||
+      h.hidden_size() > kFrameBytesMax / 2 || h.expert_entry_count() > kFrameBytesMax ||
+      h.partial_count() > kFrameBytesMax) {
+    return Malformed("a count is zero or absurd");
+  }
+  const base::Dtype dtype = FromProto(h.row_dtype());
+  const PayloadLayout layout =
+      LayoutOf(h.row_count(), h.hidden_size(), dtype, h.expert_entry_count(), h.partial_count());
+  if (layout.bytes != h.payload_bytes() || layout.bytes != frame.payload.size()) {
+    return Malformed(absl::StrCat("counts give ", layout.bytes, " bytes, the header says ",
+                                  h.payload_bytes(), ", received ", frame.payload.size()));
+  }
+  if (const uint32_t crc = base::Crc32c(frame.payload.span()); crc != h.payload_crc32c()) {
+    return Error(Reason::kFrameChecksum, "the payload checksum of a dispatch frame does not match");
+  }
+  base::ExpertBatch batch;
+  batch.layer = h.layer();
+  batch.row_count = h.row_count();
+  batch.row_dtype = dtype;
+  batch.rows = frame.payload.data();
+  batch.row_offsets = PartOf<uint32_t>(frame.payload, layout.row_offsets, h.row_count() + 1);
+  batch.expert_ids = PartOf<uint16_t>(frame.payload, layout.expert_ids, h.expert_entry_count());
+  batch.expert_weights =
+      PartOf<float>(frame.payload, layout.expert_weights, h.expert_entry_count());
+  batch.partials = PartOf<base::PartialNode>(frame.payload, layout.partials, h.partial_count());
+  if (batch.row_offsets.front() != 0 || batch.row_offsets.back() != h.expert_entry_count()) {
+    return Malformed("row offsets do not span the expert list");
+  }
+  EM_RETURN_IF_ERROR(CheckRowExperts(batch));
+  EM_RETURN_IF_ERROR(CheckPartials(batch));
+  EM_RETURN_IF_ERROR(CheckLanes(h));
+  if (!AllFinite(batch.rows, batch.row_count * h.hidden_size(), dtype)) {
+    return Error(Reason::kNonFinite, "a row holds a NaN or an infinity");
+  }
+  return batch;
+}
+
+CombineFrame BuildCombine(CombineHeader header, Buffer sums) {
+  header.set_protocol_version(kProtocolVersion);
+  header.set_result_dtype(common::v1::DTYPE_F32);
+  header.set_payload_bytes(sums.size());
+  header.set_payload_crc32c(base::Crc32c(sums.span()));
+  return {std::move(header), std::move(sums)};
+}
+
+CombineFrame BuildRefusal(uint64_t call_id, const absl::Status& status) {
+  CombineFrame frame;
+  frame.header.set_protocol_version(kProtocolVersion);
+  frame.header.set_call_id(call_id);
+  *frame.header.mutable_status() = rpc::ToRpcStatus(status);
+  return frame;
+}
+
+absl::Status CheckCombine(const CombineFrame& frame, size_t partial_count, size_t hidden) {
+  const CombineHeader& h = frame.header;
+  if (h.has_status() && h.status().code() != 0) return rpc::FromRpcStatus(h.status());
+  if (h.protocol_version() != kProtocolVersion) {
+    return Error(Reason::kFrameVersion, absl::StrCat("combine frame version ", h.protocol_version()));
+  }
+  if (h.partial_count() != partial_count || h.hidden_size() != hidden ||
+      h.payload_bytes() != frame.payload.size() ||
+      frame.payload.size() != partial_count * hidden * sizeof(float)) {
+    return Error(Reason::kFrameMalformed, "combine frame: counts do not match the call");
+  }
+  if (base::Crc32c(frame.payload.span()) != h.payload_crc32c()) {
+    return Error(Reason::kFrameChecksum, "the payload checksum of a combine frame does not match");
+  }
+  if (!AllFinite(frame.payload.data(), partial_count * hidden, base::Dtype::kF32)) {
+    return Error(Reason::kNonFinite, "a partial sum holds a NaN or an infinity");
+  }
+  return absl::OkStatus();
+}
+
+std::string MessagePrefix(const std::string& header, size_t payload_bytes) {
+  std::string prefix;
+  const auto varint = [&](uint64_t value) {
+    for (; value >= 0x80; value >>= 7) prefix.push_back(static_cast<char>((value & 0x7F) | 0x80));
+    prefix.push_back(static_cast<char>(value));
+  };
+  varint(kHeaderTag);
+  varint(header.size());
+  prefix += header;
+  if (payload_bytes > 0) {
+    varint(kPayloadTag);
+    varint(payload_bytes);
+  }
+  return prefix;
+}
+
+absl::StatusOr<DispatchFrame> ParseDispatchFrame(Slices slices, BufferPool& pool) {
+  return ParseFrame<DispatchFrame>(slices, pool);
+}
+absl::StatusOr<CombineFrame> ParseCombineFrame(Slices slices, BufferPool& pool) {
+  return ParseFrame<CombineFrame>(slices, pool);
+}
+
+}  // namespace expertmesh::transport

@@ -1,0 +1,263 @@
+// Every instruction set against the scalar reference, in bits, over random and awkward shapes.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "model/fingerprint.h"
+#include "model/kernels/aligned.h"
+#include "model/kernels/bf16.h"
+#include "model/kernels/kernel_table.h"
+#include "model/kernels/linear.h"
+#include "model/kernels/math.h"
+#include "model/kernels/reference/reference_kernels.h"
+
+namespace expertmesh::model {
+namespace {
+
+std::vector<float> Random(size_t count, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& v : values) v = normal(random);
+  return values;
+}
+
+std::vector<uint32_t> Bits(std::span<const float> values) {
+  std::vector<uint32_t> bits(values.size());
+  std::memcpy(bits.data(), values.data(), values.size_bytes());
+  return bits;
+}
+
+// A tensor view over floats, as the checkpoint would give it.
+TensorView ViewOf(const std::vector<float>& values, size_t rows) {
+  return {"w", TensorType::kF32, {rows, values.size() / rows}, std::as_bytes(std::span(values)), "test"};
+}
+
+struct Shape {
+  size_t rows, inputs, outputs;
+};
+
+class KernelTest : public testing::TestWithParam<const KernelTable*> {
+ protected:
+  const KernelTable& kernels() const { return *GetParam(); }
+};
+
+INSTANTIATE_TEST_SUITE_P(AllIsas, KernelTest, testing::ValuesIn(AvailableKernels()),
+                         [](const auto& info) { return std::string(info.param->isa); });
+
+TEST_P(KernelTest, LinearEqualsTheScalarChain) {
+  const Shape shapes[] = {{1, 1, 1},   {1, 64, 16},  {1, 77, 83},  {2, 5, 31},  {3, 40, 100}, {5, 33, 64},
+                          {7, 128, 17}, {8, 96, 48}, {9, 20, 129}, {13, 7, 15}, {16, 64, 64}, {65, 31, 33}};
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16}) {
+    for (const Shape& s : shapes) {
+      SCOPED_TRACE(testing::Message() << s.rows << " x " << s.inputs << " x " << s.outputs);
+      std::vector<float> w = Random(s.outputs * s.inputs, s.rows);
+      const std::vector<float> x = Random(s.rows * s.inputs, 2);
+      WeightArena arena;
+      PackedMatrix packed = arena.NewMatrix(s.outputs, s.inputs, dtype);
+      PackRows(ViewOf(w, s.outputs), 0, s.outputs, packed, 0);
+      if (dtype == Dtype::kBf16) {
+        for (float& v : w) v = RoundBf16(v);
+      }
+      constexpr float kUntouched = 12345.0f;
+      const size_t stride = s.outputs + 3;
+      std::vector<float> y(s.rows * stride, kUntouched);
+      LinearRows(kernels(), packed, x.data(), s.inputs, s.rows, y.data(), stride);
+      for (size_t r = 0; r < s.rows; ++r) {
+        const std::vector<float> expected =
+            reference::Linear(w, std::span(x).subspan(r * s.inputs, s.inputs));
+        EXPECT_EQ(Bits(std::span(y).subspan(r * stride, s.outputs)), Bits(expected)) << "row " << r;
+        EXPECT_EQ(y[r * stride + s.outputs], kUntouched) << "wrote past the row";
+      }
+    }
+  }
+}
+
+TEST_P(KernelTest, NoRowsWriteNothing) {
+  WeightArena arena;
+  const PackedMatrix packed = arena.NewMatrix(20, 8, Dtype::kF32);
+  float y = 7.0f;
+  LinearRows(kernels(), packed, nullptr, 8, 0, &y, 20);
+  EXPECT_EQ(y, 7.0f);
+}
+
+TEST_P(KernelTest, TransposedPackingIsTheTransposedMatrix) {
+  constexpr size_t kInputs = 12;
+  constexpr size_t kOutputs = 27;
+  const std::vector<float> w = Random(3 * kInputs * kOutputs, 1);  // three stacked blocks [12, 27]
+  const std::vector<float> x = Random(kInputs, 2);
+  WeightArena arena;
+  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Dtype::kF32);
+  PackTransposed(ViewOf(w, 3 * kInputs), kInputs, packed);
+  std::vector<float> y(kOutputs);
+  LinearRows(kernels(), packed, x.data(), kInputs, 1, y.data(), kOutputs);
+  for (size_t o = 0; o < kOutputs; ++o) {
+    float expected = 0;
+    for (size_t k = 0; k < kInputs; ++k) expected = std::fma(w[(kInputs + k) * kOutputs + o], x[k], expected);
+    EXPECT_EQ(y[o], expected);
+  }
+}
+
+TEST_P(KernelTest, NormEqualsTheReference) {
+  for (const size_t n : {1, 15, 16, 17, 40, 64, 1000, 1024}) {
+    const std::vector<float> x = Random(n, n);
+    const std::vector<float> w = Random(n, 3);
+    std::vector<float> y(n);
+    kernels().rms_norm(x.data(), w.data(), 1e-6f, n, y.data());
+    EXPECT_EQ(Bits(y), Bits(reference::RmsNorm(x, w, 1e-6f))) << n;
+  }
+}
+
+TEST_P(KernelTest, ElementwiseEqualsTheFormulas) {
+  constexpr size_t kCount = 133;
+  const std::vector<float> a = Random(kCount, 1);
+  const std::vector<float> b = Random(kCount, 2);
+  std::vector<float> in_place = a;
+  std::vector<float> out(kCount);
+  kernels().silu_mul(in_place.data(), b.data(), kCount, in_place.data());
+  for (size_t i = 0; i < kCount; ++i) EXPECT_EQ(in_place[i], Silu(a[i]) * b[i]);
+  kernels().add(a.data(), b.data(), kCount, out.data());
+  for (size_t i = 0; i < kCount; ++i) EXPECT_EQ(out[i], a[i] + b[i]);
+  kernels().scale(0.7f, a.data(), kCount, out.data());
+  for (size_t i = 0; i < kCount; ++i) EXPECT_EQ(out[i], 0.7f * a[i]);
+  kernels().round_bf16(a.data(), kCount, out.data());
+  for (size_t i = 0; i < kCount; ++i) EXPECT_EQ(out[i], RoundBf16(a[i]));
+  std::vector<uint16_t> halves(kCount);
+  for (size_t i = 0; i < kCount; ++i) halves[i] = NarrowBf16(a[i]);
+  kernels().widen_bf16(halves.data(), kCount, out.data());
+  for (size_t i = 0; i < kCount; ++i) EXPECT_EQ(out[i], RoundBf16(a[i]));
+}
+
+TEST_P(KernelTest, TransposesATile) {
+  for (const size_t width : {1, 6, 34, 40}) {
+    for (const size_t count : {1, 3, 22, 64}) {
+      const std::vector<float> rows = Random(count * width, width);
+      std::vector<float> keys(width * kTileKeys, 99.0f);
+      kernels().transpose_tile(rows.data(), width, count, keys.data());
+      for (size_t d = 0; d < width; ++d) {
+        for (size_t s = 0; s < kTileKeys; ++s) {
+          EXPECT_EQ(keys[d * kTileKeys + s], s < count ? rows[s * width + d] : 99.0f);
+        }
+      }
+    }
+  }
+}
+
+// One head over tiles of keys with a plain softmax in float64.
+std::vector<double> PlainAttention(std::span<const float> q, std::span<const float> keys, size_t width,
+                                   size_t rank, size_t count, float scale) {
+  std::vector<double> p(count);
+  double maximum = -1e30;
+  for (size_t s = 0; s < count; ++s) {
+    double dot = 0;
+    for (size_t d = 0; d < width; ++d) dot += double{q[d]} * double{keys[s * width + d]};
+    p[s] = scale * dot;
+    maximum = std::max(maximum, p[s]);
+  }
+  double sum = 0;
+  for (double& v : p) sum += v = std::exp(v - maximum);
+  std::vector<double> out(rank, 0.0);
+  for (size_t s = 0; s < count; ++s) {
+    for (size_t r = 0; r < rank; ++r) out[r] += p[s] / sum * double{keys[s * width + r]};
+  }
+  return out;
+}
+
+TEST_P(KernelTest, AttendIsSoftmaxAttention) {
+  for (const size_t rank : {7, 32, 87, 128}) {
+    constexpr size_t kHeads = 5;
+    constexpr size_t kKeys = 150;  // two full tiles and one of 22
+    const size_t width = rank + 6;
+    const std::vector<float> q = Random(kHeads * width, 1);
+    std::vector<float> rows = Random(3 * kTileKeys * width, 2);
+    std::fill(rows.begin() + static_cast<std::ptrdiff_t>(kKeys * width), rows.end(), std::nanf(""));
+    std::vector<float> maxima(kHeads, -std::numeric_limits<float>::infinity());
+    std::vector<float> sums(kHeads, 0.0f);
+    std::vector<float> context(kHeads * rank, 0.0f);
+    std::vector<float> keys(width * kTileKeys, std::nanf(""));  // what is not visible must not count
+    for (size_t first = 0; first < kKeys; first += kTileKeys) {
+      const float* tile = rows.data() + first * width;
+      const size_t valid = std::min(kTileKeys, kKeys - first);
+      kernels().transpose_tile(tile, width, valid, keys.data());
+      kernels().attend({keys.data(), tile, width, width, rank, valid, 0.2f, q.data(), kHeads, maxima.data(),
+                        sums.data(), context.data()});
+    }
+    for (size_t h = 0; h < kHeads; ++h) {
+      const auto expected =
+          PlainAttention(std::span(q).subspan(h * width, width), rows, width, rank, kKeys, 0.2f);
+      for (size_t r = 0; r < rank; ++r) EXPECT_NEAR(context[h * rank + r] / sums[h], expected[r], 2e-5);
+    }
+  }
+}
+
+TEST(Fingerprint, IsTheSameForEveryIsaAndDiffersByProfile) {
+  const Profile bf16 = *ParseProfile("bf16");
+  const Profile exact = *ParseProfile("exact-f32");
+  const std::string expected = Fingerprint(bf16, *AvailableKernels().front());
+  EXPECT_EQ(expected.size(), 16u);
+  for (const KernelTable* table : AvailableKernels()) EXPECT_EQ(Fingerprint(bf16, *table), expected);
+  EXPECT_NE(Fingerprint(exact, *AvailableKernels().front()), expected);
+}
+
+TEST(KernelsFor, KnowsItsNames) {
+  EXPECT_EQ(*KernelsFor("auto"), AvailableKernels().front());
+  EXPECT_EQ((*KernelsFor("baseline"))->isa, "baseline");
+  EXPECT_EQ(KernelsFor("sse9").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(ParseProfile("fp7").ok());
+}
+
+TEST(Bf16, RoundsToNearestEvenAndKeepsNan) {
+  EXPECT_EQ(NarrowBf16(1.0f), 0x3F80);
+  EXPECT_EQ(RoundBf16(0x1.01p0f), 1.0f);           // halfway: to the even neighbour below
+  EXPECT_EQ(RoundBf16(0x1.03p0f), 0x1.04p0f);      // halfway: to the even neighbour above
+  EXPECT_EQ(RoundBf16(0x1.010002p0f), 0x1.02p0f);  // just above halfway
+  EXPECT_TRUE(std::isnan(RoundBf16(std::nanf(""))));
+  const float tiny_nan = __builtin_bit_cast(float, 0x7F800001u);
+  EXPECT_TRUE(std::isnan(RoundBf16(tiny_nan)));
+  EXPECT_EQ(RoundBf16(-INFINITY), -INFINITY);
+}
+
+TEST(Math, ExpIsWithinTwoUlpOfTheTruth) {
+  for (float x = -87.0f; x < 88.7f; x += 0.00137f) {
+    const double truth = std::exp(static_cast<double>(x));
+    const float nearest = static_cast<float>(truth);
+    const double ulp = double{std::nextafterf(nearest, INFINITY)} - nearest;
+    ASSERT_LE(std::abs(Exp(x) - truth), 2.0 * ulp) << x;
+  }
+  EXPECT_EQ(Exp(0.0f), 1.0f);
+  EXPECT_EQ(Exp(-INFINITY), 0.0f);
+  EXPECT_EQ(Exp(-200.0f), 0.0f);
+  EXPECT_EQ(Exp(100.0f), INFINITY);
+  EXPECT_TRUE(std::isnan(Exp(std::nanf(""))));
+  EXPECT_NEAR(Exp(-100.0f), std::exp(-100.0), 2e-45);  // subnormal
+}
+
+TEST(Math, SigmoidAndSiluSaturate) {
+  EXPECT_EQ(Sigmoid(0.0f), 0.5f);
+  EXPECT_EQ(Sigmoid(200.0f), 1.0f);
+  EXPECT_EQ(Sigmoid(-200.0f), 0.0f);
+  EXPECT_EQ(Silu(50.0f), 50.0f);
+  EXPECT_EQ(Silu(-300.0f), -0.0f);
+  EXPECT_NEAR(Silu(-1.5f), -1.5 / (1.0 + std::exp(1.5)), 1e-7);
+}
+
+TEST(Math, Float64FunctionsAreExactEnough) {
+  for (double x = -1.9e6; x < 2e6; x += 773.77) {
+    const SinCos turn = SinCos64(x);
+    ASSERT_NEAR(turn.sin, std::sin(x), 1e-9) << x;
+    ASSERT_NEAR(turn.cos, std::cos(x), 1e-9) << x;
+  }
+  for (double x = 0; x < 30; x += 0.0371) {
+    ASSERT_NEAR(SinCos64(x).sin, std::sin(x), 1e-14);
+    ASSERT_NEAR(Exp64(-x), std::exp(-x), 1e-15 * std::exp(-x) * 4);
+  }
+  for (double x = 1e-300; x < 1e300; x *= 3.7) {
+    ASSERT_NEAR(Log64(x), std::log(x), 1e-15 * std::max(1.0, std::abs(std::log(x))));
+  }
+}
+
+}  // namespace
+}  // namespace expertmesh::model

@@ -1,0 +1,308 @@
+// What every transport must do, run over each back end: one completion per call, whatever happens.
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+
+#include "services/base/status.h"
+#include "services/rpc/server.h"
+#include "services/transport/dispatch_server.h"
+#include "services/transport/grpc_transport.h"
+#include "services/transport/inproc.h"
+#include "tests/support/temp_dir.h"
+
+namespace expertmesh::transport {
+namespace {
+
+using base::Reason;
+constexpr auto kPatience = std::chrono::seconds(20);
+constexpr size_t kHidden = 16;
+
+/// The experts of these tests: doubles each row, or holds the answer back until told.
+class Doubler {
+ public:
+  void OnFrame(absl::StatusOr<DispatchFrame> frame, Reply reply) {
+    if (!frame.ok()) {
+      reply(BuildRefusal(0, frame.status()));
+      return;
+    }
+    std::unique_lock lock(mutex_);
+    if (hold_) {
+      held_.emplace_back(*std::move(frame), std::move(reply));
+      changed_.notify_all();
+      return;
+    }
+    lock.unlock();
+    Answer(*frame, reply);
+  }
+  void Hold() {
+    std::lock_guard lock(mutex_);
+    hold_ = true;
+  }
+  // Answers what is held, newest first.
+  void ReleaseBackwards(size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, kPatience, [&] { return held_.size() >= count; });
+    hold_ = false;
+    for (; !held_.empty(); held_.pop_back()) Answer(held_.back().first, held_.back().second);
+  }
+  void WaitHeld(size_t count) {
+    std::unique_lock lock(mutex_);
+    ASSERT_TRUE(changed_.wait_for(lock, kPatience, [&] { return held_.size() >= count; }));
+  }
+
+ private:
+  static void Answer(const DispatchFrame& frame, const Reply& reply) {
+    const auto batch = CheckDispatch(frame);
+    if (!batch.ok()) {
+      reply(BuildRefusal(frame.header.call_id(), batch.status()));
+      return;
+    }
+    Buffer sums(batch->partials.size() * kHidden * sizeof(float));
+    const auto* rows = reinterpret_cast<const float*>(batch->rows);
+    auto* out = reinterpret_cast<float*>(sums.data());
+    for (size_t p = 0; p < batch->partials.size(); ++p) {
+      for (size_t c = 0; c < kHidden; ++c) {
+        out[p * kHidden + c] = 2 * rows[batch->partials[p].row * kHidden + c];
+      }
+    }
+    CombineHeader header;
+    header.set_call_id(frame.header.call_id());
+    header.set_partial_count(frame.header.partial_count());
+    header.set_hidden_size(kHidden);
+    reply(BuildCombine(header, std::move(sums)));
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool hold_ = false;
+  std::deque<std::pair<DispatchFrame, Reply>> held_;
+};
+
+/// Collects completions and connection changes.
+class Log {
+ public:
+  Completion For(uint64_t call) {
+    return [this, call](absl::StatusOr<CombineFrame> answer) {
+      std::lock_guard lock(mutex_);
+      ++completions_[call];
+      if (answer.ok()) sums_[call].assign(answer->sums().begin(), answer->sums().end());
+      status_[call] = answer.status();
+      changed_.notify_all();
+    };
+  }
+  PeerListener Listener() {
+    return [this](const std::string& peer, bool up, const std::string&) {
+      std::lock_guard lock(mutex_);
+      up_[peer] = up;
+      changed_.notify_all();
+    };
+  }
+  absl::Status Wait(uint64_t call) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, kPatience, [&] { return completions_[call] > 0; }));
+    EXPECT_EQ(completions_[call], 1);
+    return status_[call];
+  }
+  void WaitUp(const std::string& peer, bool up) {
+    std::unique_lock lock(mutex_);
+    ASSERT_TRUE(changed_.wait_for(lock, kPatience, [&] { return up_.contains(peer) && up_[peer] == up; }));
+  }
+  const std::vector<float>& sums(uint64_t call) { return sums_[call]; }
+  int completions(uint64_t call) {
+    std::lock_guard lock(mutex_);
+    return completions_[call];
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<uint64_t, int> completions_;
+  std::map<uint64_t, absl::Status> status_;
+  std::map<uint64_t, std::vector<float>> sums_;
+  std::map<std::string, bool> up_;
+};
+
+enum class Backend { kInproc, kGrpcTcp, kGrpcUnix };
+
+class ConformanceTest : public testing::TestWithParam<Backend> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == Backend::kInproc) {
+      transport_ = std::make_unique<InprocTransport>(
+          [this](absl::StatusOr<DispatchFrame> f, Reply r) {
+            experts_.OnFrame(std::move(f), std::move(r));
+          },
+          log_.Listener());
+      peer_ = {"experts", 7, "inproc"};
+    } else {
+      StartServer();
+      transport_ = std::make_unique<GrpcTransport>(1, log_.Listener());
+      peer_ = {"experts", 7, server_->address()};
+    }
+    transport_->AddPeer(peer_);
+    log_.WaitUp("experts", true);
+  }
+  void TearDown() override {
+    experts_.ReleaseBackwards(0);
+    transport_.reset();
+    if (server_) server_->Shutdown(std::chrono::milliseconds(0));
+  }
+  void StartServer() {
+    service_ = std::make_unique<DispatchServer>(
+        7,
+        [this](absl::StatusOr<DispatchFrame> f, Reply r) {
+          experts_.OnFrame(std::move(f), std::move(r));
+        },
+        [] { return expert::v1::DescribeResponse(); });
+    rpc::Server::Options options;
+    options.listen = GetParam() == Backend::kGrpcUnix ? "unix:" + dir_.path() + "/s" : "127.0.0.1:0";
+    options.metrics = nullptr;
+    auto server = rpc::Server::Start(options, {service_.get()});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+  DispatchFrame Frame(uint64_t call, float value, size_t rows = 1) {
+    std::vector<float> data(rows * kHidden, value);
+    std::vector<uint32_t> index, offsets{0};
+    std::vector<uint16_t> experts;
+    std::vector<base::PartialNode> partials;
+    for (uint32_t r = 0; r < rows; ++r) {
+      index.push_back(r);
+      experts.push_back(3);
+      offsets.push_back(r + 1);
+      partials.push_back({r, 0, 3});
+    }
+    DispatchHeader header;
+    header.set_call_id(call);
+    header.add_lane_row_counts(static_cast<uint32_t>(rows));
+    header.add_lane_budgets_us(1u << 30);
+    return BuildDispatch(header, data, kHidden, index, base::Dtype::kF32, offsets, experts,
+                         std::vector<float>(rows, 1.0f), partials, *buffers_);
+  }
+
+  test_support::TempDir dir_;
+  Log log_;
+  Doubler experts_;
+  std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
+  std::unique_ptr<DispatchServer> service_;
+  std::unique_ptr<rpc::Server> server_;
+  std::unique_ptr<Transport> transport_;
+  Peer peer_;
+};
+
+TEST_P(ConformanceTest, EveryCallIsAnsweredOnceWithItsOwnSums) {
+  for (uint64_t call = 1; call <= 50; ++call) {
+    const Purpose purpose = call % 2 ? Purpose::kDecode : Purpose::kPrefill;
+    transport_->Submit("experts", purpose, Frame(call, static_cast<float>(call), 1 + call % 9),
+                       log_.For(call));
+  }
+  for (uint64_t call = 1; call <= 50; ++call) {
+    ASSERT_TRUE(log_.Wait(call).ok()) << log_.Wait(call);
+    EXPECT_EQ(log_.sums(call), std::vector<float>((1 + call % 9) * kHidden, 2.0f * call));
+  }
+}
+
+TEST_P(ConformanceTest, ALargeFrameComesThroughWhole) {
+  transport_->Submit("experts", Purpose::kPrefill, Frame(1, 0.5f, 20000), log_.For(1));
+  ASSERT_TRUE(log_.Wait(1).ok()) << log_.Wait(1);
+  EXPECT_EQ(log_.sums(1), std::vector<float>(20000 * kHidden, 1.0f));
+}
+
+TEST_P(ConformanceTest, ABadFrameGetsItsReasonAndTheConnectionStays) {
+  DispatchFrame wrong_version = Frame(1, 1);
+  wrong_version.header.set_protocol_version(9);
+  transport_->Submit("experts", Purpose::kDecode, std::move(wrong_version), log_.For(1));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kFrameVersion);
+  DispatchFrame broken = Frame(2, 1);
+  *broken.payload.data() ^= std::byte{0x10};
+  transport_->Submit("experts", Purpose::kDecode, std::move(broken), log_.For(2));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(2)), Reason::kFrameChecksum);
+  transport_->Submit("experts", Purpose::kDecode, Frame(3, 1), log_.For(3));
+  EXPECT_TRUE(log_.Wait(3).ok());
+}
+
+TEST_P(ConformanceTest, AnswersMayOvertakeEachOtherWhereThatIsDeclared) {
+  if (!transport_->capabilities().reorders) {
+    // Then calls are served in order, one at a time: the second waits for the first.
+    experts_.Hold();
+    transport_->Submit("experts", Purpose::kDecode, Frame(1, 1), log_.For(1));
+    experts_.WaitHeld(1);
+    experts_.ReleaseBackwards(1);
+    EXPECT_TRUE(log_.Wait(1).ok());
+    return;
+  }
+  experts_.Hold();
+  for (uint64_t call = 1; call <= 3; ++call) {
+    transport_->Submit("experts", Purpose::kDecode, Frame(call, static_cast<float>(call)),
+                       log_.For(call));
+  }
+  experts_.ReleaseBackwards(3);
+  for (uint64_t call = 1; call <= 3; ++call) {
+    ASSERT_TRUE(log_.Wait(call).ok());
+    EXPECT_EQ(log_.sums(call)[0], 2.0f * call);
+  }
+}
+
+TEST_P(ConformanceTest, CancelCompletesTheCallAndALateAnswerIsDropped) {
+  ASSERT_TRUE(transport_->capabilities().cancels);
+  experts_.Hold();
+  transport_->Submit("experts", Purpose::kDecode, Frame(1, 1), log_.For(1));
+  experts_.WaitHeld(1);
+  transport_->Submit("experts", Purpose::kDecode, Frame(2, 1), log_.For(2));
+  transport_->Cancel(2);
+  EXPECT_EQ(base::ReasonOf(log_.Wait(2)), Reason::kCancelled);
+  experts_.ReleaseBackwards(1);
+  EXPECT_TRUE(log_.Wait(1).ok());
+  transport_->Submit("experts", Purpose::kDecode, Frame(3, 1), log_.For(3));
+  EXPECT_TRUE(log_.Wait(3).ok());
+  EXPECT_EQ(log_.completions(2), 1);
+}
+
+TEST_P(ConformanceTest, AnUnknownPeerIsLostAtOnce) {
+  transport_->Submit("nobody", Purpose::kDecode, Frame(1, 1), log_.For(1));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
+}
+
+TEST_P(ConformanceTest, RemovingAPeerEndsItsCalls) {
+  transport_->RemovePeer("experts");
+  log_.WaitUp("experts", false);
+  transport_->Submit("experts", Purpose::kDecode, Frame(1, 1), log_.For(1));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, ConformanceTest,
+                         testing::Values(Backend::kInproc, Backend::kGrpcTcp, Backend::kGrpcUnix));
+
+using GrpcOnlyTest = ConformanceTest;
+
+TEST_P(GrpcOnlyTest, ADeadServerEndsCallsInFlightAndAReturningOneIsFound) {
+  experts_.Hold();
+  transport_->Submit("experts", Purpose::kDecode, Frame(1, 1), log_.For(1));
+  experts_.WaitHeld(1);
+  server_->Shutdown(std::chrono::milliseconds(0));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
+  log_.WaitUp("experts", false);
+  server_.reset();
+  experts_.ReleaseBackwards(0);
+  StartServer();
+  peer_.address = server_->address();
+  transport_->AddPeer(peer_);
+  log_.WaitUp("experts", true);
+  transport_->Submit("experts", Purpose::kDecode, Frame(2, 1), log_.For(2));
+  EXPECT_TRUE(log_.Wait(2).ok());
+}
+
+TEST_P(GrpcOnlyTest, AnotherIncarnationAtTheAddressIsNotAPeer) {
+  transport_->AddPeer({"stranger", 8, server_->address()});
+  transport_->Submit("stranger", Purpose::kDecode, Frame(1, 1), log_.For(1));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, GrpcOnlyTest,
+                         testing::Values(Backend::kGrpcTcp, Backend::kGrpcUnix));
+
+}  // namespace
+}  // namespace expertmesh::transport
