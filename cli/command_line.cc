@@ -29,7 +29,9 @@ void AddInit(CLI::App& model, InitOptions& options, Command& command) {
       ->required();
   init->add_option("--out", options.directory, "Directory to make; must not exist or be empty")
       ->required();
-  init->add_option("--seed", options.seed, "Same seed, same bytes")->capture_default_str();
+  init->add_option("--seed", options.seed, "Same seed, same bytes")
+      ->check(CLI::NonNegativeNumber)  // CLI11 alone would wrap -1 around
+      ->capture_default_str();
   init->add_option("--shard-mb", options.shard_mb,
                    "Cut the weights into indexed files of at most this many MB (10^6 bytes)")
       ->check(CLI::Range(1u, 1u << 20));
@@ -61,7 +63,9 @@ void AddSlices(CLI::App& model, SlicesOptions& options, Command& command) {
   CLI::App* slices =
       model.add_subcommand("slices", "Print the slice of experts of each of N pools, one a line");
   slices->add_option("dir", options.directory, "Model directory")->required();
-  slices->add_option("--pools", options.pools, "Number of pools")->required();
+  slices->add_option("--pools", options.pools, "Number of pools")
+      ->check(CLI::NonNegativeNumber)
+      ->required();
   slices->add_flag("--json", options.json, "One JSON list of strings");
   slices->footer(
       "Example:\n"
@@ -75,8 +79,9 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   CLI::App app("The operator's command line of ExpertMesh", "expertmesh");
   app.set_version_flag("--version", EXPERTMESH_VERSION);
   app.require_subcommand(1);
-  app.footer("Example:\n  expertmesh model show build/models/tiny-v3\n"
-             "More: expertmesh model --help, expertmesh model init --help");
+  app.footer(
+      "Example:\n  expertmesh model show build/models/tiny-v3\n"
+      "More: expertmesh model --help, expertmesh model init --help");
   CLI::App* model = app.add_subcommand("model", "Make and inspect model directories");
   model->require_subcommand(1);
   model->footer("Examples: expertmesh model init --help, expertmesh model show --help");

@@ -17,9 +17,8 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::string_view kPartOrder[] = {"embedding", "head",           "mla",
-                                           "norms",     "dense_ffn",      "routed_experts",
-                                           "shared_experts", "gates"};
+constexpr std::string_view kPartOrder[] = {
+    "embedding", "head", "mla", "norms", "dense_ffn", "routed_experts", "shared_experts", "gates"};
 
 uint64_t ActiveOf(const PartSize& part, const model::Config& config) {
   if (part.name == "embedding") return config.tie_word_embeddings ? part.parameters : 0;
@@ -52,8 +51,8 @@ ModelSummary CountParameters(const model::Config& config) {
     summary.total.parameters += part.parameters;
     summary.total.active += part.active;
   }
-  summary.kv_elements_per_token = uint64_t{config.num_hidden_layers} *
-                                  (config.kv_lora_rank + config.qk_rope_head_dim);
+  summary.kv_elements_per_token =
+      uint64_t{config.num_hidden_layers} * (config.kv_lora_rank + config.qk_rope_head_dim);
   return summary;
 }
 
@@ -91,12 +90,13 @@ std::string WithCommas(uint64_t number) {
 std::string SummaryText(const ModelSummary& summary) {
   const model::Config& c = summary.config;
   std::string text = absl::StrCat(
-      "model      ", summary.directory, "\nfamily     ", c.model_type, ", stored as ", c.torch_dtype,
-      "\nlayers     ", c.num_hidden_layers, " (", c.first_k_dense_replace, " dense), hidden ",
-      c.hidden_size, ", ", c.num_attention_heads, " heads, vocabulary ", c.vocab_size,
-      "\nexperts    ", c.n_routed_experts, " routed, ", c.num_experts_per_tok, " per token, ",
-      c.n_shared_experts, " shared, width ", c.moe_intermediate_size, "\ncontext    ",
-      WithCommas(c.max_position_embeddings), " tokens\nrevision   ", summary.revision, "\n\n");
+      "model      ", summary.directory, "\nfamily     ", c.model_type, ", stored as ",
+      c.torch_dtype, "\nlayers     ", c.num_hidden_layers, " (", c.first_k_dense_replace,
+      " dense), hidden ", c.hidden_size, ", ", c.num_attention_heads, " heads, vocabulary ",
+      c.vocab_size, "\nexperts    ", c.n_routed_experts, " routed, ", c.num_experts_per_tok,
+      " per token, ", c.n_shared_experts, " shared, width ", c.moe_intermediate_size,
+      "\ncontext    ", WithCommas(c.max_position_embeddings), " tokens\nrevision   ",
+      summary.revision, "\n\n");
   absl::StrAppendFormat(&text, "%-16s %18s %18s %18s\n", "part", "parameters", "active", "bytes");
   std::vector<PartSize> rows = summary.parts;
   rows.push_back(summary.total);

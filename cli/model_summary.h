@@ -10,8 +10,8 @@
 
 namespace expertmesh::cli {
 
-/// One row of the table. `active` = weights used for one decoded token: k of E routed experts, the head,
-/// not the embedding unless it is the head (docs/model-family.md §6).
+/// One row of the table. `active` = weights used for one decoded token: k of E routed experts, the
+/// head, not the embedding unless it is the head (docs/model-family.md §6).
 struct PartSize {
   std::string name;  // TensorSpec::part
   uint64_t parameters = 0;
@@ -23,9 +23,9 @@ struct ModelSummary {
   std::string directory;
   model::Config config;
   std::string revision;
-  std::vector<PartSize> parts;   // in the order of docs/model-family.md §6; absent parts left out
+  std::vector<PartSize> parts;  // in the order of docs/model-family.md §6; absent parts left out
   PartSize total;
-  uint64_t unused_tensors = 0;   // in the files, but not of this model (e.g. a prediction layer)
+  uint64_t unused_tensors = 0;  // in the files, but not of this model (e.g. a prediction layer)
   uint64_t unused_bytes = 0;
   uint64_t kv_elements_per_token = 0;
 };

@@ -12,16 +12,16 @@ namespace {
 
 // Buffers of one step, kept between steps.
 struct StepScratch {
-  std::vector<float> residual;      // [rows, hidden]
-  std::vector<float> x;             // [rows, hidden], normalised
-  std::vector<float> rounded;       // [rows, hidden], x in the activation type
-  std::vector<float> y;             // [rows, hidden], a block's output
-  std::vector<float> shared;        // [rows, hidden]
-  std::vector<float> turns;         // [rows, rope dims]
-  std::vector<float> gate_scores;   // [rows, experts]
-  std::vector<uint16_t> expert_ids; // [rows, top_k]
-  std::vector<float> expert_weights;// [rows, top_k]
-  std::vector<float> swiglu;        // [rows, 2·width]
+  std::vector<float> residual;        // [rows, hidden]
+  std::vector<float> x;               // [rows, hidden], normalised
+  std::vector<float> rounded;         // [rows, hidden], x in the activation type
+  std::vector<float> y;               // [rows, hidden], a block's output
+  std::vector<float> shared;          // [rows, hidden]
+  std::vector<float> turns;           // [rows, rope dims]
+  std::vector<float> gate_scores;     // [rows, experts]
+  std::vector<uint16_t> expert_ids;   // [rows, top_k]
+  std::vector<float> expert_weights;  // [rows, top_k]
+  std::vector<float> swiglu;          // [rows, 2·width]
   MlaScratch mla;
 };
 
@@ -67,14 +67,16 @@ class DeepseekV3 final : public AttentionModel {
 absl::Status DeepseekV3::LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero) {
   const WeightLoader loader(checkpoint, profile_, arena_);
   const std::string embedding = "model.embed_tokens.weight";
-  EM_ASSIGN_OR_RETURN(embedding_, loader.Lookup(embedding, config_.vocab_size, config_.hidden_size));
+  EM_ASSIGN_OR_RETURN(embedding_,
+                      loader.Lookup(embedding, config_.vocab_size, config_.hidden_size));
   for (uint32_t i = 0; i < config_.num_hidden_layers; ++i) {
     EM_ASSIGN_OR_RETURN(Layer layer, Layer::Load(loader, config_, i, masked_gate_group_zero));
     layers_.push_back(std::move(layer));
   }
   EM_ASSIGN_OR_RETURN(final_norm_, loader.Vector("model.norm.weight", config_.hidden_size));
-  EM_ASSIGN_OR_RETURN(head_, loader.Matrix(config_.tie_word_embeddings ? embedding : "lm_head.weight",
-                                           config_.vocab_size, config_.hidden_size));
+  EM_ASSIGN_OR_RETURN(head_,
+                      loader.Matrix(config_.tie_word_embeddings ? embedding : "lm_head.weight",
+                                    config_.vocab_size, config_.hidden_size));
   return absl::OkStatus();
 }
 
@@ -84,16 +86,17 @@ absl::StatusOr<std::unique_ptr<AttentionModel>> DeepseekV3::Load(const Options& 
   EM_ASSIGN_OR_RETURN(model->kernels_, KernelsFor(options.isa));
   EM_ASSIGN_OR_RETURN(model->config_, LoadConfig(options.directory));
   const Config& config = model->config_;
-  EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(options.directory));
+  EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                      Checkpoint::Open(options.directory));
   EM_RETURN_IF_ERROR(model->LoadWeights(*checkpoint, options.masked_gate_group_zero));
   EM_ASSIGN_OR_RETURN(model->revision_,
                       checkpoint->Revision(RevisionOptions(options.masked_gate_group_zero)));
   model->rope_ = Rope(config.rope_theta, config.qk_rope_head_dim);
   model->fingerprint_ = Fingerprint(model->profile_, *model->kernels_);
   const size_t entry = config.kv_lora_rank + config.qk_rope_head_dim;
-  model->lane_state_.streams = {{"mla_latent", LaneStreamKind::kTokenPages, config.num_hidden_layers,
-                                 static_cast<uint32_t>(entry * DtypeBytes(model->profile_.kv)),
-                                 kPagePositions, 1}};
+  model->lane_state_.streams = {
+      {"mla_latent", LaneStreamKind::kTokenPages, config.num_hidden_layers,
+       static_cast<uint32_t>(entry * DtypeBytes(model->profile_.kv)), kPagePositions, 1}};
   return model;
 }
 
@@ -118,7 +121,8 @@ void DeepseekV3::Normalise(const Exec& exec, const std::vector<float>& weight, s
   exec.pool.ParallelFor(rows, GrainFor(4 * hidden), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* x = s.x.data() + r * hidden;
-      exec.kernels.rms_norm(s.residual.data() + r * hidden, weight.data(), config_.rms_norm_eps, hidden, x);
+      exec.kernels.rms_norm(s.residual.data() + r * hidden, weight.data(), config_.rms_norm_eps,
+                            hidden, x);
       std::copy_n(x, hidden, s.rounded.data() + r * hidden);
     }
   });
@@ -138,21 +142,21 @@ void DeepseekV3::Choose(const Exec& exec, const Layer& layer, uint32_t index,
   s.gate_scores.resize(rows.size() * rule.experts);
   s.expert_ids.resize(rows.size() * rule.top_k);
   s.expert_weights.resize(rows.size() * rule.top_k);
-  Linear(exec, layer.gate->weight, s.x.data(), config_.hidden_size, rows.size(), s.gate_scores.data(),
-         rule.experts);
-  exec.pool.ParallelFor(rows.size(), GrainFor(16 * rule.experts), [&](size_t begin, size_t end, int) {
-    for (size_t r = begin; r < end; ++r) {
-      std::span<const uint16_t> forced;
-      if (rows[r].forced_experts != nullptr && index < rows[r].forced_experts->size()) {
-        forced = (*rows[r].forced_experts)[index];
-      }
-      const bool chosen = SelectExperts(rule, s.gate_scores.data() + r * rule.experts,
-                                        layer.gate->bias.data(), forced,
-                                        s.expert_ids.data() + r * rule.top_k,
-                                        s.expert_weights.data() + r * rule.top_k);
-      if (!chosen) alive[r] = 0;
-    }
-  });
+  Linear(exec, layer.gate->weight, s.x.data(), config_.hidden_size, rows.size(),
+         s.gate_scores.data(), rule.experts);
+  exec.pool.ParallelFor(
+      rows.size(), GrainFor(16 * rule.experts), [&](size_t begin, size_t end, int) {
+        for (size_t r = begin; r < end; ++r) {
+          std::span<const uint16_t> forced;
+          if (rows[r].forced_experts != nullptr && index < rows[r].forced_experts->size()) {
+            forced = (*rows[r].forced_experts)[index];
+          }
+          const bool chosen = SelectExperts(
+              rule, s.gate_scores.data() + r * rule.experts, layer.gate->bias.data(), forced,
+              s.expert_ids.data() + r * rule.top_k, s.expert_weights.data() + r * rule.top_k);
+          if (!chosen) alive[r] = 0;
+        }
+      });
 }
 
 // A dead row's later rows of the same lane attend to what it left, so they are dead too.
@@ -188,13 +192,15 @@ void DeepseekV3::MixtureOfExperts(const Exec& exec, const Layer& layer, uint32_t
   }
 }
 
-void DeepseekV3::Head(const Exec& exec, std::span<const StepRow> rows, std::vector<float>& logits) const {
+void DeepseekV3::Head(const Exec& exec, std::span<const StepRow> rows,
+                      std::vector<float>& logits) const {
   StepScratch& s = scratch_;
   const size_t hidden = config_.hidden_size;
   size_t wanted = 0;
   for (size_t r = 0; r < rows.size(); ++r) {
     if (!rows[r].wants_logits) continue;
-    std::copy_n(s.residual.data() + r * hidden, hidden, s.residual.data() + wanted * hidden);
+    const float* row = s.residual.data() + r * hidden;
+    if (wanted != r) std::copy_n(row, hidden, s.residual.data() + wanted * hidden);
     ++wanted;
   }
   Normalise(exec, final_norm_, wanted);

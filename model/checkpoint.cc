@@ -152,8 +152,8 @@ absl::StatusOr<TensorView> Checkpoint::Float(std::string_view name,
   const std::string expected = absl::StrCat("expected F32 or BF16 ", ShapeText(shape));
   const TensorView* view = Find(name);
   if (!view) {
-    const std::string& where = impl_->shards.size() == 1 ? impl_->Path(impl_->shards[0].name)
-                                                         : impl_->directory;
+    const std::string& where =
+        impl_->shards.size() == 1 ? impl_->Path(impl_->shards[0].name) : impl_->directory;
     return Bad(absl::StrCat(where, ": tensor \"", Escaped(name), "\" is missing, ", expected));
   }
   const bool is_float = view->type == TensorType::kF32 || view->type == TensorType::kBf16;

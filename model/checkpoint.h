@@ -23,9 +23,9 @@ std::string_view TensorTypeName(TensorType type);  // "F32", "BF16", … as in s
 struct TensorView {
   std::string name;
   TensorType type = TensorType::kF32;
-  std::vector<uint64_t> shape;        // row-major
-  std::span<const std::byte> bytes;   // may be unaligned
-  std::string file;                   // for messages
+  std::vector<uint64_t> shape;       // row-major
+  std::span<const std::byte> bytes;  // may be unaligned
+  std::string file;                  // for messages
 };
 
 /// One entry of a safetensors header, offsets relative to the end of the header.
@@ -38,7 +38,9 @@ struct TensorEntry {
 };
 
 /// Parses the header of a safetensors file of `file_bytes` bytes, of which `prefix` are the first
-/// (8 + header at least). Checks sizes, offsets inside the file, no overlap, no gap in types. Errors are
+/// (8 + header at least). Checks the bounds (header 100 MB, 2^20 tensors, rank 8, names 1 KiB),
+/// that offsets lie inside the file and span just what shape and type need, and that no name stands
+/// there twice and no two tensors overlap; bytes between tensors are allowed. Errors are
 /// kBadCheckpoint in one line naming the tensor. Never aborts on any bytes (fuzzed).
 struct SafetensorsHeader {
   std::vector<TensorEntry> tensors;
@@ -53,16 +55,17 @@ class Checkpoint {
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory);
   ~Checkpoint();
 
-  /// The tensor, checked against the expected shape and F32/BF16; kBadCheckpoint naming file, tensor,
-  /// expected and found otherwise.
+  /// The tensor, checked against the expected shape and F32/BF16; kBadCheckpoint naming file,
+  /// tensor, expected and found otherwise.
   absl::StatusOr<TensorView> Float(std::string_view name, std::vector<uint64_t> shape) const;
   const TensorView* Find(std::string_view name) const;  // nullptr if absent
   const std::map<std::string, TensorView, std::less<>>& tensors() const;
   const std::string& directory() const;
 
-  /// Hex SHA-256 over config.json and all weights (docs/architecture.md §2 "revision"). Weight bytes go in
-  /// as one CRC32C per tensor; cached beside the files in `expertmesh-revision.json`, keyed by size
-  /// and mtime, where the directory is writable. `options` are the settings that are part of it.
+  /// Hex SHA-256 over config.json and all weights (docs/architecture.md §2 "revision"). Weight
+  /// bytes go in as one CRC32C per tensor; cached beside the files in `expertmesh-revision.json`,
+  /// keyed by size and mtime, where the directory is writable. `options` are the settings that are
+  /// part of it.
   absl::StatusOr<std::string> Revision(std::string_view options = "") const;
 
   /// Tells the kernel that the bytes of a view are not needed any more (after packing).
@@ -74,12 +77,14 @@ class Checkpoint {
   std::unique_ptr<Impl> impl_;
 };
 
-/// All tensors a config asks for, with shapes: what Load needs, `model init` writes and `show` counts.
+/// All tensors a config asks for, with shapes: what Load needs, `model init` writes and `show`
+/// counts.
 struct TensorSpec {
   std::string name;
   std::vector<uint64_t> shape;
   bool always_f32 = false;
-  std::string part;   // "embedding","head","mla","norms","dense_ffn","routed_experts","shared_experts","gates"
+  /// embedding, head, mla, norms, dense_ffn, routed_experts, shared_experts or gates.
+  std::string part;
 };
 struct Config;
 std::vector<TensorSpec> TensorSpecs(const Config& config);

@@ -26,8 +26,8 @@ struct FileStamp {
   friend bool operator==(const FileStamp&, const FileStamp&) = default;
 };
 
-/// A whole regular file, mapped read-only; unmapped on destruction. Immutable, thread-safe. Truncating
-/// the file while it is mapped is outside its contract (the kernel then raises SIGBUS).
+/// A whole regular file, mapped read-only; unmapped on destruction. Immutable, thread-safe.
+/// Truncating the file while it is mapped is outside its contract (the kernel then raises SIGBUS).
 class MappedFile {
  public:
   /// Errors are kBadCheckpoint and begin with the path; an empty file is one.

@@ -36,9 +36,7 @@ constexpr std::array<TypeRow, 9> kTypes = {{{TensorType::kF32, "F32", 4},
                                             {TensorType::kI32, "I32", 4},
                                             {TensorType::kI64, "I64", 8}}};
 
-absl::Status Bad(std::string_view text) {
-  return base::Error(base::Reason::kBadCheckpoint, text);
-}
+absl::Status Bad(std::string_view text) { return base::Error(base::Reason::kBadCheckpoint, text); }
 
 // Names and values come from the file: escaped, so that a message stays one line, and cut.
 std::string Quoted(std::string_view text) {
@@ -50,8 +48,9 @@ absl::Status BadTensor(std::string_view name, std::string_view text) {
   return Bad(absl::StrCat("tensor ", Quoted(name), ": ", std::string(text)));
 }
 
-// Receives the JSON as it is parsed: {name: {dtype, shape, data_offsets}, __metadata__: {text: text}}.
-// Anything else stops the parser, with `status` saying why. No tree is built: headers reach 100 MB.
+// Receives the JSON as it is parsed: {name: {dtype, shape, data_offsets}, __metadata__: {text:
+// text}}. Anything else stops the parser, with `status` saying why. No tree is built: headers reach
+// 100 MB.
 class HeaderHandler {
  public:
   static constexpr size_t max_object_size = kTensorsMax;
@@ -66,13 +65,20 @@ class HeaderHandler {
   bool on_document_end(json::error_code&) { return true; }
 
   bool on_object_begin(json::error_code& error) {
-    if (place_ == Place::kStart) return place_ = Place::kTop, true;
+    if (place_ == Place::kStart) {
+      place_ = Place::kTop;
+      return true;
+    }
     if (place_ != Place::kTop) return Stop(error, "an object stands where none is allowed");
-    if (name_ == "__metadata__") return place_ = Place::kMetadata, true;
+    if (name_ == "__metadata__") {
+      place_ = Place::kMetadata;
+      return true;
+    }
     tensors.push_back({});
     tensors.back().name = name_;
     seen_ = {};
-    return place_ = Place::kTensor, true;
+    place_ = Place::kTensor;
+    return true;
   }
   bool on_object_end(size_t, json::error_code& error) {
     if (place_ == Place::kTensor) {
@@ -86,11 +92,15 @@ class HeaderHandler {
   bool on_array_begin(json::error_code& error) {
     if (place_ != Place::kTensor || key_ == kDtype) return WrongValue(error, "a list");
     numbers_.clear();
-    return place_ = Place::kList, true;
+    place_ = Place::kList;
+    return true;
   }
   bool on_array_end(size_t, json::error_code& error) {
     place_ = Place::kTensor;
-    if (key_ == kShape) return tensors.back().shape = numbers_, true;
+    if (key_ == kShape) {
+      tensors.back().shape = numbers_;
+      return true;
+    }
     if (numbers_.size() != 2) return Stop(error, "data_offsets must hold two numbers");
     tensors.back().begin = numbers_[0];
     tensors.back().end = numbers_[1];
@@ -102,7 +112,10 @@ class HeaderHandler {
   }
   bool on_key(json::string_view part, size_t, json::error_code& error) {
     const std::string key = TakeText(part);
-    if (place_ == Place::kTop) return name_ = key, true;
+    if (place_ == Place::kTop) {
+      name_ = key;
+      return true;
+    }
     if (place_ != Place::kTensor) return true;
     key_ = static_cast<size_t>(std::find(kKeys.begin(), kKeys.end(), key) - kKeys.begin());
     if (key_ == kKeys.size()) return Stop(error, absl::StrCat("unknown key ", Quoted(key)));
@@ -118,7 +131,10 @@ class HeaderHandler {
     const std::string text = TakeText(part);
     if (place_ != Place::kTensor || key_ != kDtype) return WrongValue(error, Quoted(text));
     for (const TypeRow& row : kTypes) {
-      if (row.name == text) return tensors.back().type = row.type, true;
+      if (row.name == text) {
+        tensors.back().type = row.type;
+        return true;
+      }
     }
     return Stop(error, absl::StrCat("dtype ", Quoted(text), " is not supported"));
   }
@@ -128,7 +144,8 @@ class HeaderHandler {
   }
   bool on_uint64(uint64_t value, json::string_view text, json::error_code& error) {
     if (place_ != Place::kList) return WrongValue(error, {text.data(), text.size()});
-    return numbers_.push_back(value), true;
+    numbers_.push_back(value);
+    return true;
   }
   bool on_number_part(json::string_view, json::error_code&) { return true; }
   bool on_double(double, json::string_view text, json::error_code& error) {
@@ -183,8 +200,8 @@ absl::Status CheckEntry(const TensorEntry& entry, uint64_t data_bytes) {
   if (entry.begin > entry.end) return BadTensor(entry.name, "data_offsets end before they begin");
   if (entry.end > data_bytes) {
     return BadTensor(entry.name,
-                     absl::StrCat("data_offsets end at ", entry.end, " but the file has ", data_bytes,
-                                  " bytes of data: it is truncated"));
+                     absl::StrCat("data_offsets end at ", entry.end, " but the file has ",
+                                  data_bytes, " bytes of data: it is truncated"));
   }
   const std::optional<uint64_t> bytes = BytesOf(entry);
   if (!bytes || *bytes != entry.end - entry.begin) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
@@ -93,7 +94,8 @@ std::string ReadCache(const std::string& path, const std::vector<ShardFile>& sha
 
 // A cache that cannot be written costs time at the next start, nothing else.
 void WriteCache(const std::string& path, const std::string& text) {
-  const std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
+  static std::atomic<int> writers{0};  // two threads may open the same model
+  const std::string temporary = absl::StrCat(path, ".", getpid(), ".", writers++, ".tmp");
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
   if (!file) return;
   file << text;

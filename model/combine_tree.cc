@@ -6,8 +6,8 @@
 namespace expertmesh::model {
 namespace {
 
-constexpr size_t kBlock = 256;      // elements summed at a time, so that scratch stays in cache
-constexpr size_t kDepthMax = 17;    // a u16 id has at most 16 levels below the root
+constexpr size_t kBlock = 256;    // elements summed at a time, so that scratch stays in cache
+constexpr size_t kDepthMax = 17;  // a u16 id has at most 16 levels below the root
 
 using Nodes = std::span<const base::PartialNode>;
 
@@ -21,10 +21,12 @@ struct Block {
   const float* Sum(Nodes nodes, const float* const* sums, uint32_t first, int level, size_t depth) {
     if (nodes.size() == 1) return sums[0] + offset;
     const uint32_t middle = first + (1u << (level - 1));
-    const auto split = static_cast<size_t>(
-        std::lower_bound(nodes.begin(), nodes.end(), middle,
-                         [](const base::PartialNode& n, uint32_t id) { return n.first_expert < id; }) -
-        nodes.begin());
+    const auto split =
+        static_cast<size_t>(std::lower_bound(nodes.begin(), nodes.end(), middle,
+                                             [](const base::PartialNode& n, uint32_t id) {
+                                               return n.first_expert < id;
+                                             }) -
+                            nodes.begin());
     if (split == 0) return Sum(nodes, sums, middle, level - 1, depth);
     if (split == nodes.size()) return Sum(nodes, sums, first, level - 1, depth);
     const float* left = Sum(nodes.first(split), sums, first, level - 1, depth);
@@ -49,7 +51,8 @@ void SumTree(Nodes nodes, const float* const* sums, const base::PartialNode& roo
   }
 }
 
-void FinishTree(Nodes nodes, const float* const* sums, uint32_t expert_count, std::span<float> out) {
+void FinishTree(Nodes nodes, const float* const* sums, uint32_t expert_count,
+                std::span<float> out) {
   const auto level = static_cast<uint16_t>(base::RootLevel(expert_count));
   SumTree(nodes, sums, {0, 0, level}, out);
 }

@@ -46,10 +46,16 @@ class KeyReader {
                       std::string(wanted)));
   }
 
+  template <class T>
+  T Refused(T value_to_go_on_with, std::string_view key, std::string_view wanted) {
+    Refuse(key, wanted);
+    return value_to_go_on_with;
+  }
+
   uint64_t Integer(std::string_view key, uint64_t low, uint64_t high) {
     const json::value* value = Find(key);
     const std::string wanted = absl::StrCat("must be an integer from ", low, " to ", high);
-    if (!value) return Refuse(key, wanted), low;
+    if (!value) return Refused(low, key, wanted);
     if (value->is_uint64() && value->get_uint64() >= low && value->get_uint64() <= high) {
       return value->get_uint64();
     }
@@ -57,7 +63,7 @@ class KeyReader {
       const auto number = static_cast<uint64_t>(value->get_int64());
       if (number >= low && number <= high) return number;
     }
-    return Refuse(key, wanted), low;
+    return Refused(low, key, wanted);
   }
 
   uint64_t IntegerOr(std::string_view key, uint64_t fallback, uint64_t low, uint64_t high) {
@@ -72,21 +78,21 @@ class KeyReader {
     if (value->is_int64()) number = static_cast<double>(value->get_int64());
     if (value->is_uint64()) number = static_cast<double>(value->get_uint64());
     if (number >= low && number <= high) return number;  // false for NaN
-    return Refuse(key, absl::StrCat("must be a number from ", low, " to ", high)), fallback;
+    return Refused(fallback, key, absl::StrCat("must be a number from ", low, " to ", high));
   }
 
   bool FlagOr(std::string_view key, bool fallback) {
     const json::value* value = Find(key);
     if (!value) return fallback;
     if (value->is_bool()) return value->get_bool();
-    return Refuse(key, "must be true or false"), fallback;
+    return Refused(fallback, key, "must be true or false");
   }
 
   std::string TextOr(std::string_view key, std::string_view fallback) {
     const json::value* value = Find(key);
     if (!value) return std::string(fallback);
     if (value->is_string()) return {value->get_string().data(), value->get_string().size()};
-    return Refuse(key, "must be a string"), std::string(fallback);
+    return Refused(std::string(fallback), key, "must be a string");
   }
 
   void RequireText(std::string_view key, std::string_view only) {
@@ -142,11 +148,11 @@ void ReadSizes(KeyReader& keys, Config& config) {
   config.v_head_dim = keys.Size("v_head_dim", 1, 1024);
   const uint32_t heads = config.num_attention_heads;
   if (keys.IntegerOr("num_key_value_heads", heads, 0, 1 << 16) != heads) {
-    keys.Refuse("num_key_value_heads", absl::StrCat("must equal num_attention_heads (", heads, ")"));
+    keys.Refuse("num_key_value_heads",
+                absl::StrCat("must equal num_attention_heads (", heads, ")"));
   }
   config.intermediate_size = keys.Size("intermediate_size", 1, 1 << 20);
-  config.max_position_embeddings =
-      keys.Integer("max_position_embeddings", 1, uint64_t{1} << 26);
+  config.max_position_embeddings = keys.Integer("max_position_embeddings", 1, uint64_t{1} << 26);
   config.first_k_dense_replace = keys.Size("first_k_dense_replace", 0, config.num_hidden_layers);
 }
 
@@ -228,8 +234,8 @@ void ReadTokenIds(KeyReader& keys, Config& config) {
     config.eos_token_ids = {keys.Size("eos_token_id", 0, last)};
     return;
   }
-  const std::string wanted = absl::StrCat("a list must hold 1 to ", kEosIdsMax,
-                                          " integers from 0 to ", last);
+  const std::string wanted =
+      absl::StrCat("a list must hold 1 to ", kEosIdsMax, " integers from 0 to ", last);
   const json::array& list = eos->get_array();
   if (list.empty() || list.size() > kEosIdsMax) return keys.Refuse("eos_token_id", wanted);
   for (const json::value& id : list) {

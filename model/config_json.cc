@@ -15,7 +15,8 @@ absl::StatusOr<boost::json::value> ParseJson(std::string_view text, base::Reason
     boost::json::error_code error;
     const size_t read = parser.write(text.data(), text.size(), error);
     if (error) {
-      return base::Error(reason, absl::StrCat("not valid JSON near byte ", read, ": ", error.message()));
+      return base::Error(reason,
+                         absl::StrCat("not valid JSON near byte ", read, ": ", error.message()));
     }
     return parser.release();
   } catch (const std::exception& error) {

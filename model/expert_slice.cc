@@ -38,7 +38,7 @@ struct Scratch {
   std::vector<uint32_t> order;       // [block entries], sorted by expert
   std::vector<uint32_t> starts;      // [experts + 1]
   std::vector<Unit> units;
-  std::vector<float> leaves;         // [block entries, hidden]
+  std::vector<float> leaves;  // [block entries, hidden]
   std::vector<ThreadScratch> threads;
 };
 
@@ -53,8 +53,11 @@ class LoadedSlice final : public ExpertSlice {
  public:
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(const Options& options);
 
-  void Compute(const ExpertBatch& batch, base::ThreadPool& pool, std::span<float> sums) const override;
-  bool Hosts(uint32_t expert) const override { return expert < slots_.size() && slots_[expert] >= 0; }
+  void Compute(const ExpertBatch& batch, base::ThreadPool& pool,
+               std::span<float> sums) const override;
+  bool Hosts(uint32_t expert) const override {
+    return expert < slots_.size() && slots_[expert] >= 0;
+  }
   bool HasRoutedExperts(uint32_t layer) const override {
     return layer < layers_.size() && !layers_[layer].empty();
   }
@@ -82,9 +85,9 @@ class LoadedSlice final : public ExpertSlice {
   std::string fingerprint_;
   const KernelTable* kernels_ = nullptr;
   WeightArena arena_;
-  std::vector<int32_t> slots_;                // [experts]; −1 = not hosted
-  std::vector<std::vector<SwiGlu>> layers_;   // [layers][slots]; empty for dense layers
-  mutable Scratch scratch_;                   // of the one Compute that may run
+  std::vector<int32_t> slots_;               // [experts]; −1 = not hosted
+  std::vector<std::vector<SwiGlu>> layers_;  // [layers][slots]; empty for dense layers
+  mutable Scratch scratch_;                  // of the one Compute that may run
 };
 
 absl::Status LoadedSlice::MarkHosted(const std::vector<base::ExpertRange>& ranges) {
@@ -93,15 +96,16 @@ absl::Status LoadedSlice::MarkHosted(const std::vector<base::ExpertRange>& range
   for (const base::ExpertRange& range : ranges) {
     if (range.end > slots_.size() || range.begin >= range.end) {
       return base::Error(base::Reason::kInvalidArgument,
-                         absl::StrCat("slice ", range.begin, "-", range.end, ": the model has experts 0 to ",
-                                      slots_.size() - 1));
+                         absl::StrCat("slice ", range.begin, "-", range.end,
+                                      ": the model has experts 0 to ", slots_.size() - 1));
     }
     for (uint32_t e = range.begin; e < range.end; ++e) {
       if (slots_[e] < 0) slots_[e] = slot++;
     }
   }
   if (slot == 0) {
-    return base::Error(base::Reason::kInvalidArgument, "the slice is empty; name experts, e.g. 0-15");
+    return base::Error(base::Reason::kInvalidArgument,
+                       "the slice is empty; name experts, e.g. 0-15");
   }
   return absl::OkStatus();
 }
@@ -111,9 +115,10 @@ absl::Status LoadedSlice::LoadLayer(const WeightLoader& loader, uint32_t layer) 
   experts.resize(static_cast<size_t>(*std::max_element(slots_.begin(), slots_.end())) + 1);
   for (size_t e = 0; e < slots_.size(); ++e) {
     if (slots_[e] < 0) continue;
-    EM_ASSIGN_OR_RETURN(experts[static_cast<size_t>(slots_[e])],
-                        SwiGlu::Load(loader, absl::StrCat("model.layers.", layer, ".mlp.experts.", e, "."),
-                                     config_.hidden_size, config_.moe_intermediate_size));
+    EM_ASSIGN_OR_RETURN(
+        experts[static_cast<size_t>(slots_[e])],
+        SwiGlu::Load(loader, absl::StrCat("model.layers.", layer, ".mlp.experts.", e, "."),
+                     config_.hidden_size, config_.moe_intermediate_size));
   }
   return absl::OkStatus();
 }
@@ -124,7 +129,8 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& op
   EM_ASSIGN_OR_RETURN(slice->kernels_, KernelsFor(options.isa));
   EM_ASSIGN_OR_RETURN(slice->config_, LoadConfig(options.directory));
   EM_RETURN_IF_ERROR(slice->MarkHosted(options.experts));
-  EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(options.directory));
+  EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                      Checkpoint::Open(options.directory));
   const WeightLoader loader(*checkpoint, slice->profile_, slice->arena_);
   slice->layers_.resize(slice->config_.num_hidden_layers);
   for (uint32_t layer = 0; layer < slice->config_.num_hidden_layers; ++layer) {
@@ -136,7 +142,8 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& op
   return slice;
 }
 
-// The block's rows in f32, rounded to the activation type (nothing changes if the wire did that already).
+// The block's rows in f32, rounded to the activation type (nothing changes if the wire did that
+// already).
 void LoadedSlice::ReadRows(const ExpertBatch& batch, const RowBlock& block) const {
   const size_t count = (block.row_end - block.row_begin) * config_.hidden_size;
   const size_t first = block.row_begin * config_.hidden_size;
@@ -160,7 +167,8 @@ void LoadedSlice::SortEntries(const ExpertBatch& batch, const RowBlock& block) c
   for (size_t row = block.row_begin; row < block.row_end; ++row) {
     for (size_t e = batch.row_offsets[row]; e < batch.row_offsets[row + 1]; ++e) {
       if (!Hosts(batch.expert_ids[e])) {
-        std::fprintf(stderr, "expert %u is not hosted: the caller checks this\n", batch.expert_ids[e]);
+        std::fprintf(stderr, "expert %u is not hosted: the caller checks this\n",
+                     batch.expert_ids[e]);
         std::abort();
       }
       s.entry_rows[e - block.entry_begin] = static_cast<uint32_t>(row - block.row_begin);
@@ -190,13 +198,14 @@ void LoadedSlice::ComputeUnit(const ExpertBatch& batch, const RowBlock& block, c
   t.y.resize(count * hidden);
   for (size_t i = 0; i < count; ++i) {
     const uint32_t row = scratch_.entry_rows[scratch_.order[unit.begin + i]];
-    std::memcpy(t.x.data() + i * hidden, scratch_.rows.data() + row * hidden, hidden * sizeof(float));
+    std::memcpy(t.x.data() + i * hidden, scratch_.rows.data() + row * hidden,
+                hidden * sizeof(float));
   }
   ApplySwiGluRows(*kernels_, profile_, expert, t.x.data(), count, t.y.data(), t.hidden.data());
   for (size_t i = 0; i < count; ++i) {
     const size_t entry = scratch_.order[unit.begin + i];
-    kernels_->scale(batch.expert_weights[block.entry_begin + entry], t.y.data() + i * hidden, hidden,
-                    scratch_.leaves.data() + entry * hidden);
+    kernels_->scale(batch.expert_weights[block.entry_begin + entry], t.y.data() + i * hidden,
+                    hidden, scratch_.leaves.data() + entry * hidden);
   }
 }
 
@@ -208,15 +217,17 @@ void LoadedSlice::ComputeLeaves(const ExpertBatch& batch, const RowBlock& block,
   scratch_.threads.resize(static_cast<size_t>(pool.threads()));
   if (scratch_.units.empty()) return;
   const size_t work = entries * hidden * config_.moe_intermediate_size * 3 / scratch_.units.size();
-  pool.ParallelFor(scratch_.units.size(), GrainFor(work), [&](size_t begin, size_t end, int thread) {
-    for (size_t u = begin; u < end; ++u) {
-      ComputeUnit(batch, block, scratch_.units[u], scratch_.threads[static_cast<size_t>(thread)]);
-    }
-  });
+  pool.ParallelFor(scratch_.units.size(), GrainFor(work),
+                   [&](size_t begin, size_t end, int thread) {
+                     for (size_t u = begin; u < end; ++u) {
+                       ComputeUnit(batch, block, scratch_.units[u],
+                                   scratch_.threads[static_cast<size_t>(thread)]);
+                     }
+                   });
 }
 
-void LoadedSlice::SumPartials(const ExpertBatch& batch, const RowBlock& block, base::ThreadPool& pool,
-                              std::span<float> sums) const {
+void LoadedSlice::SumPartials(const ExpertBatch& batch, const RowBlock& block,
+                              base::ThreadPool& pool, std::span<float> sums) const {
   const size_t hidden = config_.hidden_size;
   const size_t partials = block.partial_end - block.partial_begin;
   const size_t work = 4 * hidden * (block.entry_end - block.entry_begin) / (partials + 1);

@@ -1,5 +1,6 @@
-// Routed experts of one slice: rows + partial list → partial sums. A pure function of its inputs and
-// weights (invariant 1). The expert worker adds streams and batching; `inproc` calls it directly.
+// Routed experts of one slice: rows + partial list → partial sums. A pure function of its inputs
+// and weights (invariant 1). The expert worker adds streams and batching; `inproc` calls it
+// directly.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,7 @@ using base::ExpertBatch;
 class ExpertSlice {
  public:
   struct Options {
-    std::string directory;                   // Hugging Face directory
+    std::string directory;  // Hugging Face directory
     std::string profile = "bf16";
     std::vector<base::ExpertRange> experts;  // global ids; the same in every MoE layer
     bool masked_gate_group_zero = false;     // part of the revision only; as in AttentionModel
@@ -33,8 +34,8 @@ class ExpertSlice {
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(const Options& options);
   virtual ~ExpertSlice() = default;
 
-  /// Writes the partial sums [partials.size(), hidden] in f32: per partial the combine tree over its
-  /// chosen experts, leaf = weight · expert(row) rounded to f32.
+  /// Writes the partial sums [partials.size(), hidden] in f32: per partial the combine tree over
+  /// its chosen experts, leaf = weight · expert(row) rounded to f32.
   virtual void Compute(const ExpertBatch& batch, base::ThreadPool& pool,
                        std::span<float> sums) const = 0;
 

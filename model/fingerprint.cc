@@ -54,8 +54,9 @@ void AddLinear(const KernelTable& kernels, Dtype dtype, OutputHash& hash) {
   for (const size_t rows : {1, 3, 13}) {
     const std::vector<float> x = FixedInput(2, rows * kInputs);
     std::vector<float> y(rows * kOutputs);
-    kernels.linear({panels.data(), dtype, kInputs, kOutputs, x.data(), kInputs, rows, y.data(), kOutputs}, 0,
-                   kPanels);
+    kernels.linear(
+        {panels.data(), dtype, kInputs, kOutputs, x.data(), kInputs, rows, y.data(), kOutputs}, 0,
+        kPanels);
     hash.Add(y);
   }
 }
@@ -71,10 +72,11 @@ void AddAttend(const KernelTable& kernels, OutputHash& hash) {
   std::vector<float> context(kHeads * kRank);
   std::vector<float> keys(kWidth * kTileKeys);
   for (const size_t valid : {kTileKeys, kLastKeys}) {
-    const std::vector<float> rows = FixedInput(static_cast<uint32_t>(4 + valid), kTileKeys * kWidth);
+    const std::vector<float> rows =
+        FixedInput(static_cast<uint32_t>(4 + valid), kTileKeys * kWidth);
     kernels.transpose_tile(rows.data(), kWidth, valid, keys.data());
-    kernels.attend({keys.data(), rows.data(), kWidth, kWidth, kRank, valid, 0.125f, queries.data(), kHeads,
-                    maxima.data(), sums.data(), context.data()});
+    kernels.attend({keys.data(), rows.data(), kWidth, kWidth, kRank, valid, 0.125f, queries.data(),
+                    kHeads, maxima.data(), sums.data(), context.data()});
   }
   hash.Add(maxima);
   hash.Add(sums);

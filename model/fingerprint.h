@@ -9,7 +9,8 @@
 
 namespace expertmesh::model {
 
-/// 16 hex digits over the output bits of every kernel in use, and the profile's name. Takes about 1 ms.
+/// 16 hex digits over the output bits of every kernel in use, and the profile's name. Takes about 1
+/// ms.
 std::string Fingerprint(const Profile& profile, const KernelTable& kernels);
 
 }  // namespace expertmesh::model

@@ -17,8 +17,8 @@ size_t LaneStateDeclaration::bytes_per_token() const {
 
 size_t LaneStateDeclaration::page_bytes() const { return bytes_per_token() * kPagePositions; }
 
-// One mapping: pages that were never used cost no memory. A page is [streams][layers][64][bytes]; 64
-// positions of any size keep every run 64-byte aligned.
+// One mapping: pages that were never used cost no memory. A page is [streams][layers][64][bytes];
+// 64 positions of any size keep every run 64-byte aligned.
 PagePool::PagePool(const LaneStateDeclaration& declaration, size_t page_count)
     : declaration_(declaration), page_count_(page_count), page_bytes_(declaration.page_bytes()) {
   if (page_count_ == 0 || page_bytes_ == 0) return;

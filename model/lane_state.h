@@ -1,5 +1,5 @@
-// Lane state is declared, not assumed (docs/architecture.md §6): a model lists typed streams, and the
-// allocator, preemption, drain and hand-off know only that list.
+// Lane state is declared, not assumed (docs/architecture.md §6): a model lists typed streams, and
+// the allocator, preemption, drain and hand-off know only that list.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ struct LaneStream {
   uint32_t layers = 0;
   uint32_t bytes_per_position = 0;  // per layer
   uint32_t page_positions = kPagePositions;
-  uint32_t cut_stride = 1;          // positions at which it can be cut
+  uint32_t cut_stride = 1;  // positions at which it can be cut
 };
 
 struct LaneStateDeclaration {
@@ -66,7 +66,8 @@ class LaneState {
   void Clear();
   size_t capacity() const { return pages_.size() * kPagePositions; }
 
-  /// Absolute position of the lane's first token; index = position − first_position. Set before use.
+  /// Absolute position of the lane's first token; index = position − first_position. Set before
+  /// use.
   void set_first_position(uint64_t position) { first_position_ = position; }
   uint64_t first_position() const { return first_position_; }
 

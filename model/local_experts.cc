@@ -35,8 +35,8 @@ void LocalExperts::Finish(std::span<float> out, std::span<uint8_t>) {
     offsets_.push_back(static_cast<uint32_t>(ids_.size()));
   }
   sums_.resize(rows_.size() * hidden);
-  experts_.Compute({call_.layer, rows_.size(), wire, bytes, offsets_, ids_, weights_, partials_}, pool_,
-                   sums_);
+  experts_.Compute({call_.layer, rows_.size(), wire, bytes, offsets_, ids_, weights_, partials_},
+                   pool_, sums_);
   for (size_t i = 0; i < rows_.size(); ++i) {
     std::memcpy(out.data() + rows_[i] * hidden, sums_.data() + i * hidden, hidden * sizeof(float));
   }

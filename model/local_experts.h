@@ -1,5 +1,6 @@
-// All routed experts in this process: what `--transport inproc` uses. Rows are rounded to the wire type as
-// if they travelled (docs/architecture.md §4, seam rounding), so the bits are those of any mesh.
+// All routed experts in this process: what `--transport inproc` uses. Rows are rounded to the wire
+// type as if they travelled (docs/architecture.md §4, seam rounding), so the bits are those of any
+// mesh.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace expertmesh::model {
 /// `experts` hosts every expert; it and the pool outlive this object. Used by the engine thread.
 class LocalExperts final : public ExpertBackend {
  public:
-  LocalExperts(const ExpertSlice& experts, base::ThreadPool& pool) : experts_(experts), pool_(pool) {}
+  LocalExperts(const ExpertSlice& experts, base::ThreadPool& pool)
+      : experts_(experts), pool_(pool) {}
 
   void Begin(const MoeCall& call) override { call_ = call; }
   void Finish(std::span<float> out, std::span<uint8_t> alive) override;
@@ -24,13 +26,13 @@ class LocalExperts final : public ExpertBackend {
   const ExpertSlice& experts_;
   base::ThreadPool& pool_;
   MoeCall call_;
-  std::vector<uint32_t> rows_;              // of the call that are alive
-  AlignedBytes wire_;                       // [rows_, hidden] in the wire type
-  std::vector<uint32_t> offsets_;           // [rows_ + 1]
-  std::vector<uint16_t> ids_;               // [rows_ · top_k]
-  std::vector<float> weights_;              // [rows_ · top_k]
-  std::vector<base::PartialNode> partials_; // one root per row
-  std::vector<float> sums_;                 // [rows_, hidden]
+  std::vector<uint32_t> rows_;               // of the call that are alive
+  AlignedBytes wire_;                        // [rows_, hidden] in the wire type
+  std::vector<uint32_t> offsets_;            // [rows_ + 1]
+  std::vector<uint16_t> ids_;                // [rows_ · top_k]
+  std::vector<float> weights_;               // [rows_ · top_k]
+  std::vector<base::PartialNode> partials_;  // one root per row
+  std::vector<float> sums_;                  // [rows_, hidden]
 };
 
 }  // namespace expertmesh::model

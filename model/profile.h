@@ -14,8 +14,8 @@ using base::DtypeBytes;
 
 /// `exact-f32`: weights as stored (bf16 widened exactly), f32 rows, f32 KV.
 /// `bf16` (default): weights rounded to bf16, every Linear rounds its input row to bf16 (except the
-/// gate, which is f32 throughout), bf16 rows on the wire (rounded also when nothing is sent), bf16 KV.
-/// In both, every dot product is one f32 chain of fused multiply-adds in ascending k.
+/// gate, which is f32 throughout), bf16 rows on the wire (rounded also when nothing is sent), bf16
+/// KV. In both, every dot product is one f32 chain of fused multiply-adds in ascending k.
 struct Profile {
   std::string name;
   Dtype activation = Dtype::kBf16;  // input row of a Linear

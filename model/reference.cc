@@ -65,7 +65,8 @@ ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x) co
       }
       reference::Softmax(p);
       for (size_t s = 0; s <= t; ++s) {
-        for (size_t i = 0; i < dv; ++i) out[h * dv + i] += p[s] * key_value[s][h * (dn + dv) + dn + i];
+        for (size_t i = 0; i < dv; ++i)
+          out[h * dv + i] += p[s] * key_value[s][h * (dn + dv) + dn + i];
       }
     }
     y.push_back(Linear(o_proj, out));
@@ -74,7 +75,8 @@ ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x) co
 }
 
 // docs/formats.md §1.6; the sum over experts is the combine tree.
-std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer, const std::vector<float>& x) const {
+std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer,
+                                                    const std::vector<float>& x) const {
   const std::string mlp = absl::StrCat("model.layers.", layer, ".mlp.");
   const auto expert = [&](const std::string& prefix) {
     return reference::SwiGlu(Weight(absl::StrCat(prefix, "gate_proj.weight")),
@@ -82,8 +84,9 @@ std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer, const std::v
                              Weight(absl::StrCat(prefix, "down_proj.weight")), x);
   };
   const size_t top_k = config_.num_experts_per_tok;
-  const GateRule rule{config_.n_routed_experts, top_k, config_.n_group, config_.topk_group, false,
-                      config_.norm_topk_prob, config_.routed_scaling_factor};
+  const GateRule rule{config_.n_routed_experts,     top_k, config_.n_group,
+                      config_.topk_group,           false, config_.norm_topk_prob,
+                      config_.routed_scaling_factor};
   const std::vector<float> z = Linear(Weight(absl::StrCat(mlp, "gate.weight")), x);
   const std::vector<float> bias = Weight(absl::StrCat(mlp, "gate.e_score_correction_bias"));
   std::vector<uint16_t> ids(top_k);
@@ -137,7 +140,8 @@ std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens) con
                         ? MixtureOfExperts(i, row)
                         : reference::SwiGlu(Weight(absl::StrCat(layer, "mlp.gate_proj.weight")),
                                             Weight(absl::StrCat(layer, "mlp.up_proj.weight")),
-                                            Weight(absl::StrCat(layer, "mlp.down_proj.weight")), row));
+                                            Weight(absl::StrCat(layer, "mlp.down_proj.weight")),
+                                            row));
       }
       return y;
     });

@@ -1,5 +1,6 @@
-// The model as docs/formats.md §1 writes it: naive attention (keys and values of every head, one softmax),
-// one token after another, float32, no cache, no batching. Slow; the fast runtime is tested against it.
+// The model as docs/formats.md §1 writes it: naive attention (keys and values of every head, one
+// softmax), one token after another, float32, no cache, no batching. Slow; the fast runtime is
+// tested against it.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ class ReferenceModel {
  public:
   static absl::StatusOr<std::unique_ptr<ReferenceModel>> Load(const std::string& directory);
 
-  /// Logits [tokens, vocab] of one sequence whose first token is at position 0. The expert sum is the
-  /// combine tree. Weights must have the shapes of TensorSpecs (Load checks them).
+  /// Logits [tokens, vocab] of one sequence whose first token is at position 0. The expert sum is
+  /// the combine tree. Weights must have the shapes of TensorSpecs (Load checks them).
   std::vector<float> Forward(std::span<const uint32_t> tokens) const;
 
   const Config& config() const { return config_; }

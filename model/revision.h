@@ -1,4 +1,5 @@
-// The settings that are part of a revision besides config and weights (docs/architecture.md §2, §12).
+// The settings that are part of a revision besides config and weights (docs/architecture.md §2,
+// §12).
 #pragma once
 
 #include <string>

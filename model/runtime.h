@@ -16,16 +16,17 @@
 
 namespace expertmesh::model {
 
-/// One MoE layer of one step, handed to the backend. Spans live until ExpertBackend::Finish returns.
+/// One MoE layer of one step, handed to the backend. Spans live until ExpertBackend::Finish
+/// returns.
 struct MoeCall {
   uint32_t layer = 0;
   size_t row_count = 0;
   size_t hidden = 0;
   size_t top_k = 0;
-  std::span<const float> rows;             // [row_count, hidden] f32, normalised, before seam rounding
-  std::span<const uint16_t> expert_ids;    // [row_count, top_k], ascending inside a row
-  std::span<const float> expert_weights;   // [row_count, top_k], already normalised and scaled
-  std::span<const uint8_t> alive;          // [row_count]; dead rows are not dispatched
+  std::span<const float> rows;  // [row_count, hidden] f32, normalised, before seam rounding
+  std::span<const uint16_t> expert_ids;   // [row_count, top_k], ascending inside a row
+  std::span<const float> expert_weights;  // [row_count, top_k], already normalised and scaled
+  std::span<const uint8_t> alive;         // [row_count]; dead rows are not dispatched
 };
 
 /// Where routed experts are computed: in process, or over a transport. Called on the engine thread,
@@ -34,24 +35,24 @@ class ExpertBackend {
  public:
   virtual ~ExpertBackend() = default;
   virtual void Begin(const MoeCall& call) = 0;
-  /// Blocks until every row is summed or failed. out [row_count, hidden]: the finished combine tree;
-  /// a failed row gets alive[row] = 0 and its out is not read.
+  /// Blocks until every row is summed or failed. out [row_count, hidden]: the finished combine
+  /// tree; a failed row gets alive[row] = 0 and its out is not read.
   virtual void Finish(std::span<float> out, std::span<uint8_t> alive) = 0;
 };
 
 /// One token of one lane in a step. Rows of one lane are consecutive and in ascending position.
 struct StepRow {
-  LaneState* lane = nullptr;   // not owned; capacity for `position` already reserved
-  uint32_t token = 0;
-  uint64_t position = 0;       // absolute: the rope angle; index in the lane = position − first_position
+  LaneState* lane = nullptr;  // not owned; capacity for `position` already reserved
+  uint32_t token = 0;         // below vocab_size: the caller has checked
+  uint64_t position = 0;  // absolute: the rope angle; index in the lane = position − first_position
   bool wants_logits = false;
   /// Forced experts per layer (debug door); empty = the gate chooses. [layers][top_k]
   const std::vector<std::vector<uint16_t>>* forced_experts = nullptr;
 };
 
 struct StepResult {
-  std::vector<uint8_t> alive;   // [rows]; 0 = the row's experts failed
-  std::vector<float> logits;    // [rows with wants_logits, in order; vocab]
+  std::vector<uint8_t> alive;  // [rows]; 0 = the row's experts failed
+  std::vector<float> logits;   // [rows with wants_logits, in order; vocab]
 };
 
 /// Immutable after Load. RunStep may be called from one thread at a time (it uses the pool).

@@ -23,7 +23,7 @@ bool Below(const Candidate& a, const Candidate& b) {
 
 struct Extent {
   bool nan = false;
-  float maximum = 0;         // of all logits
+  float maximum = 0;           // of all logits
   uint32_t best = UINT32_MAX;  // lowest allowed id with the largest logit
 };
 
@@ -45,7 +45,8 @@ float LogProb(std::span<const float> logits, float maximum, uint32_t id) {
   return static_cast<float>(static_cast<double>(logits[id]) - maximum - Log64(sum));
 }
 
-// The first candidate at which the running sum exceeds u · total; the last one if rounding leaves a gap.
+// The first candidate at which the running sum exceeds u · total; the last one if rounding leaves a
+// gap.
 uint32_t Draw(const std::vector<Candidate>& candidates, double total, float uniform) {
   const double target = static_cast<double>(uniform) * total;
   double running = 0;
@@ -59,8 +60,8 @@ uint32_t Draw(const std::vector<Candidate>& candidates, double total, float unif
   return last;
 }
 
-// Keeps the top_k likeliest and of those the shortest prefix that holds top_p of their weight, likeliest
-// first. Returns the kept weight.
+// Keeps the top_k likeliest and of those the shortest prefix that holds top_p of their weight,
+// likeliest first. Returns the kept weight.
 double Truncate(std::vector<Candidate>& candidates, const SamplingParams& params, double total) {
   std::make_heap(candidates.begin(), candidates.end(), Below);
   std::vector<Candidate> kept;
@@ -69,8 +70,8 @@ double Truncate(std::vector<Candidate>& candidates, const SamplingParams& params
     std::pop_heap(candidates.begin(), end--, Below);
     kept.push_back(*end);
   };
-  const size_t limit = params.top_k > 0 ? std::min<size_t>(params.top_k, candidates.size())
-                                        : candidates.size();
+  const size_t limit =
+      params.top_k > 0 ? std::min<size_t>(params.top_k, candidates.size()) : candidates.size();
   double running = 0;
   const double wanted_of_all = params.top_p * total;
   while (kept.size() < limit && (kept.empty() || params.top_k > 0 || running < wanted_of_all)) {
@@ -92,9 +93,9 @@ double Truncate(std::vector<Candidate>& candidates, const SamplingParams& params
 
 float UniformOf(uint64_t seed, uint32_t choice, uint64_t position) {
   constexpr uint32_t kPurposeToken = 0;
-  const auto block = base::Philox(
-      {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
-      {choice, static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), kPurposeToken});
+  const auto block = base::Philox({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
+                                  {choice, static_cast<uint32_t>(position),
+                                   static_cast<uint32_t>(position >> 32), kPurposeToken});
   return static_cast<float>(block[0] >> 8) * 0x1p-24f;
 }
 

@@ -8,8 +8,8 @@
 
 namespace expertmesh::model {
 
-/// temperature 0 = greedy (lowest id wins ties). Order: temperature, top-k, top-p; ties by (probability
-/// descending, id ascending). `top_k` 0 = all; `top_p` in (0, 1].
+/// temperature 0 = greedy (lowest id wins ties). Order: temperature, top-k, top-p; ties by
+/// (probability descending, id ascending). `top_k` 0 = all; `top_p` in (0, 1].
 struct SamplingParams {
   float temperature = 1.0f;
   uint32_t top_k = 0;
@@ -24,7 +24,8 @@ struct SampledToken {
 /// A uniform number in [0, 1): 24 bits of Philox(seed; choice, position, purpose 0).
 float UniformOf(uint64_t seed, uint32_t choice, uint64_t position);
 
-/// `masked` marks ids that may never be chosen (placeholders); empty = none. NaN logits give id = -1u.
+/// `masked` marks ids that may never be chosen (placeholders); empty = none. NaN logits give id =
+/// -1u.
 SampledToken Sample(std::span<const float> logits, const SamplingParams& params, float uniform,
                     const std::vector<bool>& masked);
 

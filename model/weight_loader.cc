@@ -45,7 +45,8 @@ absl::StatusOr<PackedMatrix> WeightLoader::UnroundedMatrix(const std::string& na
 absl::StatusOr<WeightLoader::Absorbed> WeightLoader::KeyValue(const std::string& name, size_t heads,
                                                               size_t nope, size_t value,
                                                               size_t rank) const {
-  EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {heads * (nope + value), rank}));
+  EM_ASSIGN_OR_RETURN(const TensorView view,
+                      checkpoint_.Float(name, {heads * (nope + value), rank}));
   const Dtype dtype = DtypeFor(view);
   Absorbed absorbed;
   for (size_t h = 0; h < heads; ++h) {
@@ -86,7 +87,8 @@ void WeightLoader::Table::Read(size_t index, float* out) const {
   for (size_t i = 0; i < width; ++i) out[i] = WidenBf16(row[i]);
 }
 
-absl::StatusOr<std::vector<float>> WeightLoader::Vector(const std::string& name, size_t size) const {
+absl::StatusOr<std::vector<float>> WeightLoader::Vector(const std::string& name,
+                                                        size_t size) const {
   EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {size}));
   std::vector<float> values = ReadFloats(view);
   checkpoint_.Release(view);

@@ -12,8 +12,8 @@
 
 namespace expertmesh::model {
 
-/// Used while loading only; checkpoint and arena outlive it. Every error names file and tensor. Source
-/// bytes are released after packing, so weights are in memory once.
+/// Used while loading only; checkpoint and arena outlive it. Every error names file and tensor.
+/// Source bytes are released after packing, so weights are in memory once.
 class WeightLoader {
  public:
   WeightLoader(const Checkpoint& checkpoint, const Profile& profile, WeightArena& arena)
@@ -25,7 +25,8 @@ class WeightLoader {
   };
   /// The parts [outputs, inputs] stacked into one matrix, in this order.
   absl::StatusOr<PackedMatrix> Stacked(const std::vector<Part>& parts, size_t inputs) const;
-  absl::StatusOr<PackedMatrix> Matrix(const std::string& name, size_t outputs, size_t inputs) const {
+  absl::StatusOr<PackedMatrix> Matrix(const std::string& name, size_t outputs,
+                                      size_t inputs) const {
     return Stacked({{name, outputs}}, inputs);
   }
   /// As stored, never rounded: the gate.
@@ -37,8 +38,8 @@ class WeightLoader {
     std::vector<PackedMatrix> key;    // [heads] of outputs = rank, inputs = nope: Wkᵀ
     std::vector<PackedMatrix> value;  // [heads] of outputs = value, inputs = rank: Wv
   };
-  absl::StatusOr<Absorbed> KeyValue(const std::string& name, size_t heads, size_t nope, size_t value,
-                                    size_t rank) const;
+  absl::StatusOr<Absorbed> KeyValue(const std::string& name, size_t heads, size_t nope,
+                                    size_t value, size_t rank) const;
 
   /// A table [rows, width] kept row-major, for lookups.
   struct Table {

@@ -8,26 +8,35 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "expertmesh/router/v1/router.grpc.pb.h"
 #include "router/core/membership.h"
 #include "router/core/placement.h"
+#include "router/register_stream.h"
 #include "services/base/clock.h"
 
 namespace expertmesh::router {
 
-class RegisterStream;
-
-/// Thread-safe. One mutex owns the state machines; a timer thread ticks them every 100 ms.
-class RouterService final : public v1::RouterService::CallbackService {
+/// Thread-safe. One mutex owns the state machines; a timer thread ticks them every 100 ms. Destroy
+/// it after its server has shut down.
+class RouterService final : public v1::RouterService::CallbackService,
+                            private RegisterStream::Owner {
  public:
-  /// Called after every change, on any thread, in order: the view, and who left.
-  using OnChange = std::function<void(const v1::View& view, const std::vector<Departure>& departed)>;
+  /// A view, who is left out of the placement and why, and who came and went since the last one.
+  struct Change {
+    v1::View view;
+    std::vector<LeftOut> left_out;
+    std::vector<Departure> departed;
+    std::vector<Departure> forgotten;
+  };
+  /// Called after every change, on any thread, one at a time and in order; must not call back.
+  using OnChange = std::function<void(const Change&)>;
+
   RouterService(uint64_t incarnation, const base::Clock& clock, OnChange on_change);
   ~RouterService() override;
 
-  grpc::ServerBidiReactor<v1::RegisterRequest, v1::RegisterResponse>* Register(
-      grpc::CallbackServerContext* context) override;
+  RegisterStream::Reactor* Register(grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* GetView(grpc::CallbackServerContext* context,
                                     const v1::GetViewRequest* request,
                                     v1::GetViewResponse* response) override;
@@ -35,30 +44,30 @@ class RouterService final : public v1::RouterService::CallbackService {
                                   const v1::RouteRequest* request,
                                   v1::RouteResponse* response) override;
 
-  v1::View view() const;
-  /// Why workers are left out of the placement; empty if none are.
-  std::string mismatch() const;
-
  private:
-  friend class RegisterStream;
-  void OnMessage(const std::shared_ptr<RegisterStream>& stream, const v1::RegisterRequest& message);
-  void OnEnd(uint64_t stream, const std::string& why);
+  struct Closing {
+    std::shared_ptr<RegisterStream> stream;
+    absl::Status why;
+  };
+  void OnMessage(RegisterStream& stream, const v1::RegisterRequest& message) override;
+  void OnEnd(uint64_t stream, const std::string& why) override;
   void TickLoop();
-  void ApplyLocked(const MembershipChange& change);
-  v1::View BuildViewLocked() const;
+  MembershipChange MessageLocked(uint64_t stream, const v1::RegisterRequest& message);
+  std::vector<Closing> ApplyLocked(MembershipChange change);
+  v1::View ViewLocked() const;
+  absl::Status RouteLocked(const v1::RouteRequest& request, v1::RouteResponse& response);
 
   const uint64_t incarnation_;
   const base::Clock& clock_;
   const OnChange on_change_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  bool stop_ = false;                                             // guarded by mutex_
-  Membership membership_;                                         // guarded by mutex_
-  Placement placement_;                                           // guarded by mutex_
-  std::map<uint64_t, std::shared_ptr<RegisterStream>> streams_;   // guarded by mutex_
-  uint64_t next_stream_ = 1;                                      // guarded by mutex_
-  uint64_t sequence_ = 0;                                         // guarded by mutex_
-  v1::View view_;                                                 // guarded by mutex_
+  bool stop_ = false;                                            // guarded by mutex_
+  Membership membership_;                                        // guarded by mutex_
+  Placement placement_;                                          // guarded by mutex_
+  std::map<uint64_t, std::shared_ptr<RegisterStream>> streams_;  // guarded by mutex_
+  uint64_t next_stream_ = 1;                                     // guarded by mutex_
+  uint64_t sequence_ = 0;                                        // guarded by mutex_
   std::thread timer_;
 };
 

@@ -42,7 +42,8 @@ void MaskGroups(const GateRule& rule, std::vector<float>& scores) {
   if (rule.groups <= 1) return;
   const size_t size = rule.experts / rule.groups;
   std::vector<float> totals(rule.groups);
-  for (size_t g = 0; g < rule.groups; ++g) totals[g] = GroupScore(scores.data() + g * size, size) + 0.0f;
+  for (size_t g = 0; g < rule.groups; ++g)
+    totals[g] = GroupScore(scores.data() + g * size, size) + 0.0f;
   std::vector<bool> kept(rule.groups, false);
   for (const uint16_t g : Largest(totals, std::min(rule.kept_groups, rule.groups))) kept[g] = true;
   const float masked = rule.masked_zero ? 0.0f : -std::numeric_limits<float>::infinity();
@@ -91,10 +92,16 @@ absl::StatusOr<Gate> Gate::Load(const WeightLoader& loader, const Config& config
                                 bool masked_zero) {
   const std::string prefix = absl::StrCat("model.layers.", layer, ".mlp.gate.");
   Gate gate;
-  gate.rule = {config.n_routed_experts, config.num_experts_per_tok, config.n_group, config.topk_group,
-               masked_zero, config.norm_topk_prob, config.routed_scaling_factor};
-  EM_ASSIGN_OR_RETURN(gate.weight, loader.UnroundedMatrix(absl::StrCat(prefix, "weight"),
-                                                          config.n_routed_experts, config.hidden_size));
+  gate.rule = {config.n_routed_experts,
+               config.num_experts_per_tok,
+               config.n_group,
+               config.topk_group,
+               masked_zero,
+               config.norm_topk_prob,
+               config.routed_scaling_factor};
+  EM_ASSIGN_OR_RETURN(
+      gate.weight, loader.UnroundedMatrix(absl::StrCat(prefix, "weight"), config.n_routed_experts,
+                                          config.hidden_size));
   EM_ASSIGN_OR_RETURN(gate.bias, loader.Vector(absl::StrCat(prefix, "e_score_correction_bias"),
                                                config.n_routed_experts));
   return gate;

@@ -12,10 +12,12 @@ absl::StatusOr<Layer> Layer::Load(const WeightLoader& loader, const Config& conf
   const std::string prefix = absl::StrCat("model.layers.", layer, ".");
   const size_t hidden = config.hidden_size;
   Layer l;
-  EM_ASSIGN_OR_RETURN(l.input_norm, loader.Vector(absl::StrCat(prefix, "input_layernorm.weight"), hidden));
+  EM_ASSIGN_OR_RETURN(l.input_norm,
+                      loader.Vector(absl::StrCat(prefix, "input_layernorm.weight"), hidden));
   EM_ASSIGN_OR_RETURN(l.attention, Mla::Load(loader, config, layer));
-  EM_ASSIGN_OR_RETURN(l.post_attention_norm,
-                      loader.Vector(absl::StrCat(prefix, "post_attention_layernorm.weight"), hidden));
+  EM_ASSIGN_OR_RETURN(
+      l.post_attention_norm,
+      loader.Vector(absl::StrCat(prefix, "post_attention_layernorm.weight"), hidden));
   if (!config.IsMoeLayer(layer)) {
     EM_ASSIGN_OR_RETURN(l.dense, SwiGlu::Load(loader, absl::StrCat(prefix, "mlp."), hidden,
                                               config.intermediate_size));
@@ -23,9 +25,9 @@ absl::StatusOr<Layer> Layer::Load(const WeightLoader& loader, const Config& conf
   }
   EM_ASSIGN_OR_RETURN(l.gate, Gate::Load(loader, config, layer, masked_gate_group_zero));
   if (config.n_shared_experts > 0) {
-    EM_ASSIGN_OR_RETURN(l.shared,
-                        SwiGlu::Load(loader, absl::StrCat(prefix, "mlp.shared_experts."), hidden,
-                                     size_t{config.n_shared_experts} * config.moe_intermediate_size));
+    EM_ASSIGN_OR_RETURN(
+        l.shared, SwiGlu::Load(loader, absl::StrCat(prefix, "mlp.shared_experts."), hidden,
+                               size_t{config.n_shared_experts} * config.moe_intermediate_size));
   }
   return l;
 }

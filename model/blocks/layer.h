@@ -17,15 +17,15 @@ namespace expertmesh::model {
 
 /// Immutable after Load.
 struct Layer {
-  std::vector<float> input_norm;           // input_layernorm [hidden]
+  std::vector<float> input_norm;  // input_layernorm [hidden]
   Mla attention;
   std::vector<float> post_attention_norm;  // post_attention_layernorm [hidden]
   std::optional<SwiGlu> dense;             // below first_k_dense_replace
   std::optional<Gate> gate;                // from there on
   std::optional<SwiGlu> shared;            // if n_shared_experts > 0
 
-  static absl::StatusOr<Layer> Load(const WeightLoader& loader, const Config& config, uint32_t layer,
-                                    bool masked_gate_group_zero);
+  static absl::StatusOr<Layer> Load(const WeightLoader& loader, const Config& config,
+                                    uint32_t layer, bool masked_gate_group_zero);
 };
 
 }  // namespace expertmesh::model

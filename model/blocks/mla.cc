@@ -26,8 +26,8 @@ struct RowGroup {
 std::vector<RowGroup> GroupRows(std::span<const StepRow> rows) {
   std::vector<RowGroup> groups;
   for (size_t r = 0; r < rows.size(); ++r) {
-    const bool extend = !groups.empty() && rows[r].lane == rows[r - 1].lane &&
-                        r - groups.back().begin < kGroupRows;
+    const bool extend =
+        !groups.empty() && rows[r].lane == rows[r - 1].lane && r - groups.back().begin < kGroupRows;
     if (!extend) groups.push_back({r, r});
     groups.back().end = r + 1;
   }
@@ -54,23 +54,27 @@ absl::StatusOr<Mla> Mla::Load(const WeightLoader& loader, const Config& config, 
   m.rope_ = config.qk_rope_head_dim;
   m.value_ = config.v_head_dim;
   m.scale_ = 1.0f / std::sqrt(static_cast<float>(m.nope_ + m.rope_));
-  EM_ASSIGN_OR_RETURN(m.down_, loader.Stacked({{absl::StrCat(prefix, "q_a_proj.weight"), m.q_rank_},
-                                               {absl::StrCat(prefix, "kv_a_proj_with_mqa.weight"),
-                                                m.rank_ + m.rope_}},
-                                              config.hidden_size));
-  EM_ASSIGN_OR_RETURN(m.q_norm_, loader.Vector(absl::StrCat(prefix, "q_a_layernorm.weight"), m.q_rank_));
-  EM_ASSIGN_OR_RETURN(m.kv_norm_, loader.Vector(absl::StrCat(prefix, "kv_a_layernorm.weight"), m.rank_));
+  EM_ASSIGN_OR_RETURN(
+      m.down_,
+      loader.Stacked({{absl::StrCat(prefix, "q_a_proj.weight"), m.q_rank_},
+                      {absl::StrCat(prefix, "kv_a_proj_with_mqa.weight"), m.rank_ + m.rope_}},
+                     config.hidden_size));
+  EM_ASSIGN_OR_RETURN(m.q_norm_,
+                      loader.Vector(absl::StrCat(prefix, "q_a_layernorm.weight"), m.q_rank_));
+  EM_ASSIGN_OR_RETURN(m.kv_norm_,
+                      loader.Vector(absl::StrCat(prefix, "kv_a_layernorm.weight"), m.rank_));
   EM_ASSIGN_OR_RETURN(m.q_up_, loader.Matrix(absl::StrCat(prefix, "q_b_proj.weight"),
                                              m.heads_ * (m.nope_ + m.rope_), m.q_rank_));
-  EM_ASSIGN_OR_RETURN(m.absorbed_, loader.KeyValue(absl::StrCat(prefix, "kv_b_proj.weight"), m.heads_,
-                                                   m.nope_, m.value_, m.rank_));
-  EM_ASSIGN_OR_RETURN(m.out_, loader.Matrix(absl::StrCat(prefix, "o_proj.weight"), config.hidden_size,
-                                            m.heads_ * m.value_));
+  EM_ASSIGN_OR_RETURN(m.absorbed_, loader.KeyValue(absl::StrCat(prefix, "kv_b_proj.weight"),
+                                                   m.heads_, m.nope_, m.value_, m.rank_));
+  EM_ASSIGN_OR_RETURN(m.out_, loader.Matrix(absl::StrCat(prefix, "o_proj.weight"),
+                                            config.hidden_size, m.heads_ * m.value_));
   return m;
 }
 
 // c = rms(a[:rank]), k = rope(a[rank:]), rounded to the KV type and stored.
-void Mla::WriteEntry(const Exec& exec, const StepRow& row, const float* turns, float* latent) const {
+void Mla::WriteEntry(const Exec& exec, const StepRow& row, const float* turns,
+                     float* latent) const {
   exec.kernels.rms_norm(latent, kv_norm_.data(), kLatentNormEps, rank_, latent);
   Rope::Apply(turns, rope_, latent + rank_);
   std::byte* entry = row.lane->At(0, layer_, IndexOf(row));
@@ -82,8 +86,8 @@ void Mla::WriteEntry(const Exec& exec, const StepRow& row, const float* turns, f
   }
 }
 
-void Mla::Project(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
-                  MlaScratch& s) const {
+void Mla::Project(const Exec& exec, std::span<const StepRow> rows, const float* x,
+                  const float* turns, MlaScratch& s) const {
   const size_t width = down_.outputs;
   s.projected.resize(rows.size() * width);
   s.latent_query.resize(rows.size() * q_rank_);
@@ -115,14 +119,14 @@ void Mla::Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& 
         Rope::Apply(turns + r * rope_, rope_, turned);
         RoundActivations(exec.kernels, exec.profile, query, nope_);
       }
-      LinearRows(exec.kernels, absorbed_.key[h], s.query.data() + h * head_in, heads_ * head_in, rows,
-                 s.absorbed.data() + h * head_out, heads_ * head_out);
+      LinearRows(exec.kernels, absorbed_.key[h], s.query.data() + h * head_in, heads_ * head_in,
+                 rows, s.absorbed.data() + h * head_out, heads_ * head_out);
     }
   });
 }
 
-// Online softmax of a few rows of one lane for heads [head_begin, head_end): keys in ascending position, in
-// tiles of 64. `queries` and `context` are those of the group's first row.
+// Online softmax of a few rows of one lane for heads [head_begin, head_end): keys in ascending
+// position, in tiles of 64. `queries` and `context` are those of the group's first row.
 void Mla::AttendGroup(const Exec& exec, std::span<const StepRow> group, const float* queries,
                       float* context, size_t head_begin, size_t head_end,
                       std::vector<float>& scratch) const {
@@ -178,22 +182,23 @@ void Mla::AttendAll(const Exec& exec, std::span<const StepRow> rows, MlaScratch&
   size_t keys = 0;
   for (const RowGroup& g : groups) keys += (IndexOf(rows[g.end - 1]) + 1) * (g.end - g.begin);
   const size_t items = groups.size() * splits;
-  exec.pool.ParallelFor(
-      items, GrainFor(keys * heads_ * 2 * width / items), [&](size_t begin, size_t end, int thread) {
-        for (size_t item = begin; item < end; ++item) {
-          const RowGroup& g = groups[item / splits];
-          const size_t head = item % splits * heads_per_split;
-          if (head >= heads_) continue;
-          AttendGroup(exec, rows.subspan(g.begin, g.end - g.begin),
-                      s.absorbed.data() + g.begin * heads_ * width,
-                      s.context.data() + g.begin * heads_ * rank_, head,
-                      std::min(heads_, head + heads_per_split), s.threads[static_cast<size_t>(thread)]);
-        }
-      });
+  exec.pool.ParallelFor(items, GrainFor(keys * heads_ * 2 * width / items),
+                        [&](size_t begin, size_t end, int thread) {
+                          for (size_t item = begin; item < end; ++item) {
+                            const RowGroup& g = groups[item / splits];
+                            const size_t head = item % splits * heads_per_split;
+                            if (head >= heads_) continue;
+                            AttendGroup(exec, rows.subspan(g.begin, g.end - g.begin),
+                                        s.absorbed.data() + g.begin * heads_ * width,
+                                        s.context.data() + g.begin * heads_ * rank_, head,
+                                        std::min(heads_, head + heads_per_split),
+                                        s.threads[static_cast<size_t>(thread)]);
+                          }
+                        });
 }
 
-void Mla::Forward(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
-                  MlaScratch& s, float* y) const {
+void Mla::Forward(const Exec& exec, std::span<const StepRow> rows, const float* x,
+                  const float* turns, MlaScratch& s, float* y) const {
   Project(exec, rows, x, turns, s);
   Absorb(exec, rows.size(), turns, s);
   AttendAll(exec, rows, s);

@@ -19,13 +19,14 @@ namespace expertmesh::model {
 
 /// Buffers of one step, kept between steps. One per model; used by one step at a time.
 struct MlaScratch {
-  std::vector<float> projected;             // [rows, q_rank + rank + rope]
-  std::vector<float> latent_query;          // [rows, q_rank], normalised and rounded
-  std::vector<float> query;                 // [rows, heads·(nope + rope)]
-  std::vector<float> absorbed;              // [rows, heads, rank + rope]
-  std::vector<float> context;               // [rows, heads, rank]
-  std::vector<float> values;                // [rows, heads·value]
-  std::vector<std::vector<float>> threads;  // per thread: tile, transposed tile, running maxima and sums
+  std::vector<float> projected;     // [rows, q_rank + rank + rope]
+  std::vector<float> latent_query;  // [rows, q_rank], normalised and rounded
+  std::vector<float> query;         // [rows, heads·(nope + rope)]
+  std::vector<float> absorbed;      // [rows, heads, rank + rope]
+  std::vector<float> context;       // [rows, heads, rank]
+  std::vector<float> values;        // [rows, heads·value]
+  std::vector<std::vector<float>>
+      threads;  // per thread: tile, transposed tile, running maxima and sums
 };
 
 /// One layer's attention. Immutable after Load.
@@ -33,9 +34,10 @@ class Mla {
  public:
   static absl::StatusOr<Mla> Load(const WeightLoader& loader, const Config& config, uint32_t layer);
 
-  /// Writes the cache entries of all rows, then attends. `x` [rows, hidden], normalised and rounded to the
-  /// activation type; `turns` [rows, rope dims] from Rope::Turns; y [rows, hidden]. A row sees the entries of
-  /// its lane up to its own position, also those written by earlier rows of this step.
+  /// Writes the cache entries of all rows, then attends. `x` [rows, hidden], normalised and rounded
+  /// to the activation type; `turns` [rows, rope dims] from Rope::Turns; y [rows, hidden]. A row
+  /// sees the entries of its lane up to its own position, also those written by earlier rows of
+  /// this step.
   void Forward(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
                MlaScratch& scratch, float* y) const;
 
@@ -46,7 +48,8 @@ class Mla {
   void Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& s) const;
   void AttendAll(const Exec& exec, std::span<const StepRow> rows, MlaScratch& s) const;
   void AttendGroup(const Exec& exec, std::span<const StepRow> group, const float* queries,
-                   float* context, size_t head_begin, size_t head_end, std::vector<float>& scratch) const;
+                   float* context, size_t head_begin, size_t head_end,
+                   std::vector<float>& scratch) const;
 
   uint32_t layer_ = 0;
   size_t heads_ = 0;
@@ -55,13 +58,13 @@ class Mla {
   size_t nope_ = 0;
   size_t rope_ = 0;
   size_t value_ = 0;
-  float scale_ = 0;                    // (nope + rope)^-1/2
-  PackedMatrix down_;                  // [q_rank + rank + rope, hidden]: q_a, then kv_a_with_mqa
-  std::vector<float> q_norm_;          // [q_rank]
-  std::vector<float> kv_norm_;         // [rank]
-  PackedMatrix q_up_;                  // [heads·(nope + rope), q_rank]
-  WeightLoader::Absorbed absorbed_;    // Wkᵀ and Wv per head
-  PackedMatrix out_;                   // [hidden, heads·value]
+  float scale_ = 0;                  // (nope + rope)^-1/2
+  PackedMatrix down_;                // [q_rank + rank + rope, hidden]: q_a, then kv_a_with_mqa
+  std::vector<float> q_norm_;        // [q_rank]
+  std::vector<float> kv_norm_;       // [rank]
+  PackedMatrix q_up_;                // [heads·(nope + rope), q_rank]
+  WeightLoader::Absorbed absorbed_;  // Wkᵀ and Wv per head
+  PackedMatrix out_;                 // [hidden, heads·value]
 };
 
 }  // namespace expertmesh::model

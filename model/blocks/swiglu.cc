@@ -14,13 +14,14 @@ void Activate(const KernelTable& kernels, const Profile& profile, size_t width, 
 
 }  // namespace
 
-absl::StatusOr<SwiGlu> SwiGlu::Load(const WeightLoader& loader, const std::string& prefix, size_t hidden,
-                                    size_t width) {
+absl::StatusOr<SwiGlu> SwiGlu::Load(const WeightLoader& loader, const std::string& prefix,
+                                    size_t hidden, size_t width) {
   SwiGlu w;
   EM_ASSIGN_OR_RETURN(w.gate_up, loader.Stacked({{absl::StrCat(prefix, "gate_proj.weight"), width},
                                                  {absl::StrCat(prefix, "up_proj.weight"), width}},
                                                 hidden));
-  EM_ASSIGN_OR_RETURN(w.down, loader.Matrix(absl::StrCat(prefix, "down_proj.weight"), hidden, width));
+  EM_ASSIGN_OR_RETURN(w.down,
+                      loader.Matrix(absl::StrCat(prefix, "down_proj.weight"), hidden, width));
   return w;
 }
 
@@ -37,8 +38,8 @@ void ApplySwiGlu(const Exec& exec, const SwiGlu& w, const float* x, size_t rows,
   Linear(exec, w.down, scratch.data(), 2 * width, rows, y, w.down.outputs);
 }
 
-void ApplySwiGluRows(const KernelTable& kernels, const Profile& profile, const SwiGlu& w, const float* x,
-                     size_t rows, float* y, float* scratch) {
+void ApplySwiGluRows(const KernelTable& kernels, const Profile& profile, const SwiGlu& w,
+                     const float* x, size_t rows, float* y, float* scratch) {
   const size_t width = w.width();
   LinearRows(kernels, w.gate_up, x, w.gate_up.inputs, rows, scratch, 2 * width);
   for (size_t r = 0; r < rows; ++r) Activate(kernels, profile, width, scratch + r * 2 * width);

@@ -1,4 +1,5 @@
-// SwiGLU: down(silu(gate x) ⊙ up x) (docs/formats.md §1.1); dense layers, shared and routed experts.
+// SwiGLU: down(silu(gate x) ⊙ up x) (docs/formats.md §1.1); dense layers, shared and routed
+// experts.
 #pragma once
 
 #include <string>
@@ -21,13 +22,13 @@ struct SwiGlu {
                                      size_t hidden, size_t width);
 };
 
-/// y [rows, hidden] over the pool. x [rows, hidden] is already rounded to the profile's activation type.
-/// `scratch` is resized as needed.
+/// y [rows, hidden] over the pool. x [rows, hidden] is already rounded to the profile's activation
+/// type. `scratch` is resized as needed.
 void ApplySwiGlu(const Exec& exec, const SwiGlu& w, const float* x, size_t rows, float* y,
                  std::vector<float>& scratch);
 
 /// The same on the calling thread; scratch [rows · 2·width].
-void ApplySwiGluRows(const KernelTable& kernels, const Profile& profile, const SwiGlu& w, const float* x,
-                     size_t rows, float* y, float* scratch);
+void ApplySwiGluRows(const KernelTable& kernels, const Profile& profile, const SwiGlu& w,
+                     const float* x, size_t rows, float* y, float* scratch);
 
 }  // namespace expertmesh::model

@@ -1,5 +1,5 @@
-// bfloat16: the upper half of a float32 (docs/formats.md §7.2). Widening is exact, narrowing rounds to
-// nearest even and keeps NaN a NaN.
+// bfloat16: the upper half of a float32 (docs/formats.md §7.2). Widening is exact, narrowing rounds
+// to nearest even and keeps NaN a NaN.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // The kernels of one instruction set. Every set gives the same bits; they differ in speed only
-// (docs/architecture.md §4). One output element is one f32 chain of fused multiply-adds in ascending k;
-// vector lanes run over outputs, never over k.
+// (docs/architecture.md §4). One output element is one f32 chain of fused multiply-adds in
+// ascending k; vector lanes run over outputs, never over k.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ struct LinearTask {
   const float* x = nullptr;  // [rows], x_stride floats apart
   size_t x_stride = 0;
   size_t rows = 0;
-  float* y = nullptr;        // [rows], y_stride floats apart
+  float* y = nullptr;  // [rows], y_stride floats apart
   size_t y_stride = 0;
 };
 
@@ -36,19 +36,20 @@ struct AttendTask {
   size_t value_stride = 0;
   size_t width = 0;
   size_t rank = 0;
-  size_t valid = 0;               // keys of this tile that the row may see, 1..64
+  size_t valid = 0;  // keys of this tile that the row may see, 1..64
   float scale = 0;
-  const float* queries = nullptr; // [heads][width]
+  const float* queries = nullptr;  // [heads][width]
   size_t heads = 0;
-  float* maxima = nullptr;        // [heads], −inf before the first tile
-  float* sums = nullptr;          // [heads], 0 before the first tile
-  float* context = nullptr;       // [heads][rank], 0 before the first tile; not yet divided by sums
+  float* maxima = nullptr;   // [heads], −inf before the first tile
+  float* sums = nullptr;     // [heads], 0 before the first tile
+  float* context = nullptr;  // [heads][rank], 0 before the first tile; not yet divided by sums
 };
 
 struct KernelTable {
   std::string_view isa;  // "avx512", "avx2", "baseline"
   void (*linear)(const LinearTask& task, size_t panel_begin, size_t panel_end);
-  /// y = weight · (x / sqrt(mean(x²) + eps)); 16 strided partial sums, then a fixed tree. y may be x.
+  /// y = weight · (x / sqrt(mean(x²) + eps)); 16 strided partial sums, then a fixed tree. y may be
+  /// x.
   void (*rms_norm)(const float* x, const float* weight, float eps, size_t n, float* y);
   /// out = silu(gate) · up; out may be gate.
   void (*silu_mul)(const float* gate, const float* up, size_t n, float* out);
@@ -60,12 +61,14 @@ struct KernelTable {
   void (*add)(const float* a, const float* b, size_t n, float* out);
   /// out = factor · x; out may be x.
   void (*scale)(float factor, const float* x, size_t n, float* out);
-  /// keys [width][64] = the transpose of rows [64][width]; columns past `count` are left as they are.
+  /// keys [width][64] = the transpose of rows [64][width]; columns past `count` are left as they
+  /// are.
   void (*transpose_tile)(const float* rows, size_t width, size_t count, float* keys);
   void (*attend)(const AttendTask& task);
 };
 
-/// The table of that name; "auto" is the fastest this CPU runs. kInvalidArgument listing what it runs.
+/// The table of that name; "auto" is the fastest this CPU runs. kInvalidArgument listing what it
+/// runs.
 absl::StatusOr<const KernelTable*> KernelsFor(std::string_view isa);
 /// Every table that this CPU can run, fastest first; never empty.
 std::vector<const KernelTable*> AvailableKernels();

@@ -27,12 +27,14 @@ inline size_t GrainFor(size_t multiply_adds_per_item) {
 void LinearRows(const KernelTable& kernels, const PackedMatrix& w, const float* x, size_t x_stride,
                 size_t rows, float* y, size_t y_stride);
 
-/// y [rows, w.outputs] = x [rows, w.inputs] · wᵀ over the pool; strides in floats. The caller has rounded x.
+/// y [rows, w.outputs] = x [rows, w.inputs] · wᵀ over the pool; strides in floats. The caller has
+/// rounded x.
 void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_stride, size_t rows,
             float* y, size_t y_stride);
 
 /// Rounds n floats in place to the profile's activation type.
-inline void RoundActivations(const KernelTable& kernels, const Profile& profile, float* x, size_t n) {
+inline void RoundActivations(const KernelTable& kernels, const Profile& profile, float* x,
+                             size_t n) {
   if (profile.activation == Dtype::kBf16) kernels.round_bf16(x, n, x);
 }
 

@@ -1,5 +1,6 @@
-// exp, log, sin, cos of our own (docs/architecture.md §4: no libm transcendental on the row path): plain
-// IEEE operations in one fixed order, so every compiler, CPU and vector width gives the same bits.
+// exp, log, sin, cos of our own (docs/architecture.md §4: no libm transcendental on the row path):
+// plain IEEE operations in one fixed order, so every compiler, CPU and vector width gives the same
+// bits.
 #pragma once
 
 #include <cstdint>
@@ -85,10 +86,14 @@ EM_ALWAYS_INLINE SinCos SinCos64(double x) {
   const double sine = r + r * s;
   const double cosine = 1.0 + c;
   switch (static_cast<uint64_t>(static_cast<int64_t>(nf)) & 3u) {
-    case 0: return {sine, cosine};
-    case 1: return {cosine, -sine};
-    case 2: return {-sine, -cosine};
-    default: return {-cosine, sine};
+    case 0:
+      return {sine, cosine};
+    case 1:
+      return {cosine, -sine};
+    case 2:
+      return {-sine, -cosine};
+    default:
+      return {-cosine, sine};
   }
 }
 

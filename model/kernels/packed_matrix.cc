@@ -41,7 +41,8 @@ void PackRowsOf(const std::byte* rows_begin, size_t rows, PackedMatrix& m, size_
     const size_t output = output_begin + row;
     T* to = panels + (output / 16) * m.inputs * 16 + output % 16;
     const std::byte* from = rows_begin + row * m.inputs * Source::kBytes;
-    for (size_t k = 0; k < m.inputs; ++k) Write(Source::Read(from + k * Source::kBytes), to + k * 16);
+    for (size_t k = 0; k < m.inputs; ++k)
+      Write(Source::Read(from + k * Source::kBytes), to + k * 16);
   }
 }
 
@@ -51,7 +52,8 @@ void PackTransposedOf(const std::byte* rows_begin, PackedMatrix& m) {
   for (size_t k = 0; k < m.inputs; ++k) {
     const std::byte* from = rows_begin + k * m.outputs * Source::kBytes;
     for (size_t o = 0; o < m.outputs; ++o) {
-      Write(Source::Read(from + o * Source::kBytes), panels + (o / 16) * m.inputs * 16 + k * 16 + o % 16);
+      Write(Source::Read(from + o * Source::kBytes),
+            panels + (o / 16) * m.inputs * 16 + k * 16 + o % 16);
     }
   }
 }
@@ -89,7 +91,8 @@ PackedMatrix WeightArena::NewMatrix(size_t outputs, size_t inputs, Dtype dtype) 
 void PackRows(const TensorView& tensor, size_t row_begin, size_t rows, PackedMatrix& matrix,
               size_t output_begin) {
   const bool f32 = tensor.type == TensorType::kF32;
-  const std::byte* from = tensor.bytes.data() + row_begin * matrix.inputs * TensorTypeBytes(tensor.type);
+  const std::byte* from =
+      tensor.bytes.data() + row_begin * matrix.inputs * TensorTypeBytes(tensor.type);
   if (matrix.dtype == Dtype::kF32) {
     f32 ? PackRowsOf<F32Source, float>(from, rows, matrix, output_begin)
         : PackRowsOf<Bf16Source, float>(from, rows, matrix, output_begin);
@@ -116,7 +119,8 @@ std::vector<float> ReadFloats(const TensorView& tensor) {
   std::vector<float> values(tensor.bytes.size() / TensorTypeBytes(tensor.type));
   const std::byte* p = tensor.bytes.data();
   for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = tensor.type == TensorType::kF32 ? F32Source::Read(p + i * 4) : Bf16Source::Read(p + i * 2);
+    values[i] =
+        tensor.type == TensorType::kF32 ? F32Source::Read(p + i * 4) : Bf16Source::Read(p + i * 2);
   }
   return values;
 }

@@ -1,5 +1,6 @@
-// Weights of a Linear in panels of sixteen outputs, [ceil(outputs/16)][inputs][16], so that a kernel
-// reads memory in order and keeps one output per lane. One row and many rows share this layout.
+// Weights of a Linear in panels of sixteen outputs, [ceil(outputs/16)][inputs][16], so that a
+// kernel reads memory in order and keeps one output per lane. One row and many rows share this
+// layout.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,8 @@ struct PackedMatrix {
   size_t bytes() const { return panel_count() * 16 * inputs * DtypeBytes(dtype); }
 };
 
-/// Memory of weights: a few large mappings, zeroed, given back at once. Untouched pages cost nothing.
+/// Memory of weights: a few large mappings, zeroed, given back at once. Untouched pages cost
+/// nothing.
 class WeightArena {
  public:
   WeightArena() = default;
@@ -45,12 +47,12 @@ class WeightArena {
   uint64_t allocated_ = 0;
 };
 
-/// Rows [row_begin, row_begin + rows) of a two-dimensional F32 or BF16 tensor [.., matrix.inputs] become
-/// outputs [output_begin, …) of the matrix, widened exactly or rounded to nearest even.
+/// Rows [row_begin, row_begin + rows) of a two-dimensional F32 or BF16 tensor [.., matrix.inputs]
+/// become outputs [output_begin, …) of the matrix, widened exactly or rounded to nearest even.
 void PackRows(const TensorView& tensor, size_t row_begin, size_t rows, PackedMatrix& matrix,
               size_t output_begin);
-/// The transpose: rows [row_begin, row_begin + matrix.inputs) of the tensor [.., matrix.outputs] become
-/// the inputs. Used for Wk of the absorbed attention (docs/formats.md §1.3).
+/// The transpose: rows [row_begin, row_begin + matrix.inputs) of the tensor [.., matrix.outputs]
+/// become the inputs. Used for Wk of the absorbed attention (docs/formats.md §1.3).
 void PackTransposed(const TensorView& tensor, size_t row_begin, PackedMatrix& matrix);
 
 /// A tensor's elements in f32 (BF16 widened exactly).

@@ -1,6 +1,7 @@
 #include "model/tokenizer/chat_encoding.h"
 
 #include <initializer_list>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "model/tokenizer/special_tokens.h"
@@ -67,23 +68,24 @@ std::string_view WithoutReasoning(std::string_view content) {
                                         : content.substr(mark + special::kEndThink.size());
 }
 
+// The prompt as chat tokens and the texts between them. Neighbouring texts are one text, as in the
+// string that DeepSeek's template renders.
 class Prompt {
  public:
   Prompt(const Tokenizer& tokenizer, ChatEncoding encoding, const ChatOptions& options)
       : tokenizer_(tokenizer), v31_(encoding == ChatEncoding::kV31), options_(options) {}
 
-  absl::StatusOr<std::vector<uint32_t>> Build(std::span<const ChatMessage> messages) {
+  void Add(std::span<const ChatMessage> messages) {
     Token(special::kBos);
-    EM_RETURN_IF_ERROR(SystemTexts(messages));
+    SystemTexts(messages);
     for (size_t i = 0; i < messages.size(); ++i) {
       if (IsSystem(messages[i])) continue;
       if (messages[i].role == "user") {
         Token(special::kUser);
-        EM_RETURN_IF_ERROR(Text(Where(i), messages[i].content));
+        Text(messages[i].content);
         after_user_ = true;
       } else {
-        const bool open = options_.continue_final && i + 1 == messages.size();
-        EM_RETURN_IF_ERROR(Answer(i, messages[i].content, open));
+        Answer(messages[i].content, options_.continue_final && i + 1 == messages.size());
       }
     }
     // V3.1's template opens an answer only to a user's turn; V3's always does.
@@ -91,33 +93,46 @@ class Prompt {
       Token(special::kAssistant);
       if (v31_) Token(options_.thinking ? special::kThink : special::kEndThink);
     }
-    return std::move(ids_);
+  }
+
+  absl::StatusOr<std::vector<uint32_t>> Encode() const {
+    std::vector<uint32_t> ids;
+    for (const Part& part : parts_) {
+      if (part.token.has_value()) {
+        ids.push_back(*part.token);
+        continue;
+      }
+      absl::StatusOr<std::vector<uint32_t>> text = tokenizer_.Encode(part.text, false);
+      if (!text.ok()) return base::Annotate(text.status(), "messages: ");
+      ids.insert(ids.end(), text->begin(), text->end());
+    }
+    return ids;
   }
 
  private:
-  static std::string Where(size_t index) { return absl::StrCat("messages[", index, "].content: "); }
+  struct Part {
+    std::optional<uint32_t> token;
+    std::string text;
+  };
 
-  void Token(std::string_view name) { ids_.push_back(*tokenizer_.IdOf(name)); }
+  void Token(std::string_view name) { parts_.push_back({tokenizer_.IdOf(name), {}}); }
 
-  absl::Status Text(std::string_view where, std::string_view text) {
-    absl::StatusOr<std::vector<uint32_t>> ids = tokenizer_.Encode(text, false);
-    if (!ids.ok()) return base::Annotate(ids.status(), where);
-    ids_.insert(ids_.end(), ids->begin(), ids->end());
-    return absl::OkStatus();
+  void Text(std::string_view text) {
+    if (parts_.back().token.has_value()) parts_.emplace_back();
+    parts_.back().text += text;
   }
 
-  absl::Status SystemTexts(std::span<const ChatMessage> messages) {
-    std::string joined;
+  void SystemTexts(std::span<const ChatMessage> messages) {
     bool first = true;
     for (const ChatMessage& message : messages) {
       if (!IsSystem(message)) continue;
-      absl::StrAppend(&joined, first ? "" : "\n\n", message.content);
+      if (!first) Text("\n\n");
+      Text(message.content);
       first = false;
     }
-    return Text("messages: ", joined);
   }
 
-  absl::Status Answer(size_t index, std::string_view content, bool open) {
+  void Answer(std::string_view content, bool open) {
     const std::string_view answer = v31_ ? WithoutReasoning(content) : content;
     if (!v31_ || after_user_) Token(special::kAssistant);
     if (v31_ && after_user_) {
@@ -126,15 +141,14 @@ class Prompt {
       Token(reasoning ? special::kThink : special::kEndThink);
     }
     after_user_ = false;
-    EM_RETURN_IF_ERROR(Text(Where(index), answer));
+    Text(answer);
     if (!open) Token(special::kEos);
-    return absl::OkStatus();
   }
 
   const Tokenizer& tokenizer_;
   const bool v31_;
   const ChatOptions options_;
-  std::vector<uint32_t> ids_;
+  std::vector<Part> parts_;  // the first is BOS
   bool after_user_ = false;  // the last turn was a user's
 };
 
@@ -172,7 +186,9 @@ absl::StatusOr<std::vector<uint32_t>> EncodeChat(const Tokenizer& tokenizer, Cha
                        "this model has no chat encoding: use /v1/completions");
   }
   EM_RETURN_IF_ERROR(CheckMessages(messages, options));
-  return Prompt(tokenizer, encoding, options).Build(messages);
+  Prompt prompt(tokenizer, encoding, options);
+  prompt.Add(messages);
+  return prompt.Encode();
 }
 
 }  // namespace expertmesh::model

@@ -24,8 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kBlock = 4096;              // elements drawn at once by one thread
-constexpr size_t kChunk = size_t{1} << 22;   // elements in memory at once; a multiple of kBlock
+constexpr size_t kBlock = 4096;             // elements drawn at once by one thread
+constexpr size_t kChunk = size_t{1} << 22;  // elements in memory at once; a multiple of kBlock
 
 absl::Status CannotWrite(const fs::path& path, const std::string& why) {
   return base::Error(base::Reason::kInvalidArgument,
@@ -88,8 +88,7 @@ class TensorWriter {
 
 absl::Status WriteWeights(const Config& config, WeightStyle style, const WriteOptions& options,
                           const fs::path& directory) {
-  const TensorType type =
-      config.torch_dtype == "float32" ? TensorType::kF32 : TensorType::kBf16;
+  const TensorType type = config.torch_dtype == "float32" ? TensorType::kF32 : TensorType::kBf16;
   const std::vector<TensorSpec> specs = TensorSpecs(config);
   const std::vector<FileLayout> files = PlanFiles(specs, type, options.shard_bytes);
   uint64_t total_bytes = 0;
@@ -97,8 +96,8 @@ absl::Status WriteWeights(const Config& config, WeightStyle style, const WriteOp
   std::error_code error;
   const fs::space_info space = fs::space(directory, error);
   if (!error && space.available < total_bytes) {
-    return CannotWrite(directory, absl::StrCat("needs ", total_bytes, " bytes, the disk has ",
-                                               space.available));
+    return CannotWrite(
+        directory, absl::StrCat("needs ", total_bytes, " bytes, the disk has ", space.available));
   }
   TensorWriter writer(style, options, total_bytes);
   for (const FileLayout& layout : files) {
@@ -115,11 +114,14 @@ absl::Status WriteWeights(const Config& config, WeightStyle style, const WriteOp
 
 std::string GenerationConfigJson(const Config& config) {
   std::string json = "{\n";
-  if (config.bos_token_id) absl::StrAppend(&json, "  \"bos_token_id\": ", *config.bos_token_id, ",\n");
+  if (config.bos_token_id)
+    absl::StrAppend(&json, "  \"bos_token_id\": ", *config.bos_token_id, ",\n");
   if (!config.eos_token_ids.empty()) {
-    absl::StrAppend(&json, "  \"eos_token_id\": [", absl::StrJoin(config.eos_token_ids, ", "), "],\n");
+    absl::StrAppend(&json, "  \"eos_token_id\": [", absl::StrJoin(config.eos_token_ids, ", "),
+                    "],\n");
   }
-  if (config.pad_token_id) absl::StrAppend(&json, "  \"pad_token_id\": ", *config.pad_token_id, ",\n");
+  if (config.pad_token_id)
+    absl::StrAppend(&json, "  \"pad_token_id\": ", *config.pad_token_id, ",\n");
   return json + "  \"do_sample\": true,\n  \"temperature\": 1.0,\n  \"top_p\": 1.0\n}\n";
 }
 
@@ -137,10 +139,11 @@ absl::Status WriteModel(const Config& config, WeightStyle style, const WriteOpti
   std::error_code error;
   fs::path target = fs::absolute(options.directory, error).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();
-  if (fs::exists(target, error) && !(fs::is_directory(target, error) && fs::is_empty(target, error))) {
-    return base::Error(base::Reason::kInvalidArgument,
-                       absl::StrCat(target.string(),
-                                    " exists and is not an empty directory: choose another one"));
+  if (fs::exists(target, error) &&
+      !(fs::is_directory(target, error) && fs::is_empty(target, error))) {
+    return base::Error(
+        base::Reason::kInvalidArgument,
+        absl::StrCat(target.string(), " exists and is not an empty directory: choose another one"));
   }
   const fs::path aside = absl::StrCat(target.string(), ".partial-", getpid());
   fs::create_directories(aside, error);

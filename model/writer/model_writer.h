@@ -12,7 +12,7 @@
 namespace expertmesh::model {
 
 struct WriteOptions {
-  std::string directory;     // must not exist, or be empty
+  std::string directory;  // must not exist, or be empty
   uint64_t seed = 0;
   uint64_t shard_bytes = 0;  // 0 = one model.safetensors, else indexed shards of at most this size
   int threads = 1;
@@ -20,9 +20,10 @@ struct WriteOptions {
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;
 };
 
-/// Writes config.json, the weights, tokenizer and generation_config.json into a directory beside the
-/// wanted one and renames it at the end, so that a failed run leaves nothing. The bytes are a function
-/// of (config, style, seed, shard_bytes). Stored as config.torch_dtype, F32 where TensorSpec says so.
+/// Writes config.json, the weights, tokenizer and generation_config.json into a directory beside
+/// the wanted one and renames it at the end, so that a failed run leaves nothing. The bytes are a
+/// function of (config, style, seed, shard_bytes). Stored as config.torch_dtype, F32 where
+/// TensorSpec says so.
 absl::Status WriteModel(const Config& config, WeightStyle style, const WriteOptions& options);
 
 }  // namespace expertmesh::model

@@ -12,26 +12,24 @@
 namespace expertmesh::model {
 namespace {
 
-// Our own logarithm and sines, to 1e-11: libm's differ between machines in the last bit, and the same
-// seed must give the same bytes everywhere.
+// Our own logarithm and sines, to 1e-11: libm's differ between machines in the last bit, and the
+// same seed must give the same bytes everywhere. No branches: they would be mispredicted every
+// other time.
 
 // ln((a + 0.5) / 2^32), below 0.
 double LogUniform(uint32_t a) {
+  constexpr uint64_t kRootHalf = std::bit_cast<uint64_t>(std::numbers::sqrt2 / 2);
   const auto odd = static_cast<double>(2 * uint64_t{a} + 1);  // exact; u = odd / 2^33
   const auto bits = std::bit_cast<uint64_t>(odd);
-  double mantissa = std::bit_cast<double>((bits & 0xFFFFFFFFFFFFFull) | 0x3FF0000000000000ull);
-  double exponent = static_cast<double>(static_cast<int64_t>(bits >> 52) - 1023 - 33);
-  if (mantissa > std::numbers::sqrt2) {
-    mantissa *= 0.5;
-    exponent += 1.0;
-  }
-  const double s = (mantissa - 1.0) / (mantissa + 1.0);  // |s| < 0.172
+  const int64_t exponent = static_cast<int64_t>(bits - kRootHalf) >> 52;
+  const auto mantissa =
+      std::bit_cast<double>(bits - (static_cast<uint64_t>(exponent) << 52));  // [sqrt(½), sqrt(2))
+  const double s = (mantissa - 1.0) / (mantissa + 1.0);                       // |s| < 0.172
   const double z = s * s;
   const double series =
-      1.0 +
-      z * (1.0 / 3 +
-           z * (1.0 / 5 + z * (1.0 / 7 + z * (1.0 / 9 + z * (1.0 / 11 + z * (1.0 / 13))))));
-  return exponent * std::numbers::ln2 + 2.0 * s * series;
+      1.0 + z * (1.0 / 3 +
+                 z * (1.0 / 5 + z * (1.0 / 7 + z * (1.0 / 9 + z * (1.0 / 11 + z * (1.0 / 13))))));
+  return static_cast<double>(exponent - 33) * std::numbers::ln2 + 2.0 * s * series;
 }
 
 struct CosSin {
@@ -45,14 +43,17 @@ CosSin CosSinUniform(uint32_t b) {
   const uint32_t quarter = (b + (1u << 29)) >> 30;
   const double x = (static_cast<int32_t>(b - (quarter << 30)) + 0.5) * kStep;  // |x| ≤ π/4
   const double z = x * x;
-  const double s =
-      x * (1.0 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880)))));
-  const double c =
-      1.0 + z * (-1.0 / 2 +
-                 z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800)))));
-  const double cos = quarter & 1 ? s : c;
-  const double sin = quarter & 1 ? c : s;
-  return {quarter == 1 || quarter == 2 ? -cos : cos, quarter >= 2 ? -sin : sin};
+  double s = 1.0 / 362880 + z * (-1.0 / 39916800);
+  s = x * (1.0 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * s))));
+  double c = -1.0 / 3628800 + z * (1.0 / 479001600);
+  c = 1.0 + z * (-1.0 / 2 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * c))));
+  const auto cos = std::bit_cast<uint64_t>(c);
+  const auto sin = std::bit_cast<uint64_t>(s);
+  const uint64_t swap = (cos ^ sin) & -uint64_t{quarter & 1};
+  const uint64_t cos_sign = uint64_t{((quarter + 1) >> 1) & 1} << 63;
+  const uint64_t sin_sign = uint64_t{quarter >> 1} << 63;
+  return {std::bit_cast<double>(cos ^ swap ^ cos_sign),
+          std::bit_cast<double>(sin ^ swap ^ sin_sign)};
 }
 
 // Two independent standard normals from 2 × 32 bits.

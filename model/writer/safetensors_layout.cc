@@ -21,7 +21,8 @@ std::string HeaderOf(const std::vector<TensorSpec>& specs, const std::vector<siz
     const uint64_t end = begin + StoredBytes(specs[i], type);
     absl::StrAppend(&json, ",\"", specs[i].name, "\":{\"dtype\":\"",
                     std::string(TensorTypeName(StoredType(specs[i], type))), "\",\"shape\":[",
-                    absl::StrJoin(specs[i].shape, ","), "],\"data_offsets\":[", begin, ",", end, "]}");
+                    absl::StrJoin(specs[i].shape, ","), "],\"data_offsets\":[", begin, ",", end,
+                    "]}");
     begin = end;
   }
   json += '}';
@@ -54,9 +55,9 @@ std::vector<FileLayout> PlanFiles(const std::vector<TensorSpec>& specs, TensorTy
     files.back().data_bytes += bytes;
   }
   for (size_t i = 0; i < files.size(); ++i) {
-    files[i].name = shard_bytes == 0 ? std::string("model.safetensors")
-                                     : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1,
-                                                       files.size());
+    files[i].name = shard_bytes == 0
+                        ? std::string("model.safetensors")
+                        : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, files.size());
     files[i].header = HeaderOf(specs, files[i].tensors, type);
   }
   return files;

@@ -10,10 +10,11 @@
 
 namespace expertmesh::model {
 
-/// One file to write: `header` (8 bytes of length included), then its tensors in this order, back to back.
+/// One file to write: `header` (8 bytes of length included), then its tensors in this order, back
+/// to back.
 struct FileLayout {
-  std::string name;                 // model.safetensors or model-00001-of-00003.safetensors
-  std::vector<size_t> tensors;      // indices into the specs
+  std::string name;             // model.safetensors or model-00001-of-00003.safetensors
+  std::vector<size_t> tensors;  // indices into the specs
   std::string header;
   uint64_t data_bytes = 0;
 };

@@ -18,7 +18,8 @@ constexpr std::array<uint32_t, 256> MakeTable() {
 constexpr std::array<uint32_t, 256> kTable = MakeTable();
 
 #if defined(__x86_64__)
-// The register after kStride more zero bytes is a linear function of the register: one table per byte.
+// The register after kStride more zero bytes is a linear function of the register: one table per
+// byte.
 constexpr size_t kStride = 2048;
 using ZeroTable = std::array<std::array<uint32_t, 256>, 4>;
 
@@ -37,8 +38,8 @@ constexpr ZeroTable MakeZeroTable() {
 constexpr ZeroTable kZeros = MakeZeroTable();
 
 uint32_t SkipStride(uint64_t state) {
-  return kZeros[0][state & 0xFF] ^ kZeros[1][(state >> 8) & 0xFF] ^ kZeros[2][(state >> 16) & 0xFF] ^
-         kZeros[3][(state >> 24) & 0xFF];
+  return kZeros[0][state & 0xFF] ^ kZeros[1][(state >> 8) & 0xFF] ^
+         kZeros[2][(state >> 16) & 0xFF] ^ kZeros[3][(state >> 24) & 0xFF];
 }
 
 uint64_t Word(const std::byte* p) {

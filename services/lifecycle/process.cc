@@ -160,6 +160,7 @@ void Process::Impl::WatchForStop() {
     std::unique_lock lock(mutex);
     if (!changed.wait_for(lock, limit, [this] { return closing; })) {
       spdlog::error("still alive {} s after the stop signal: giving up", limit.count());
+      drain.detach();
       _exit(1);
     }
   }

@@ -5,32 +5,32 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 #include <spdlog/spdlog.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <mutex>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "grpc/health/v1/health.pb.h"
 #include "services/base/status.h"
 #include "services/rpc/channel.h"
+#include "services/rpc/interceptors/identity_interceptor.h"
 #include "services/rpc/interceptors/metrics_interceptor.h"
 #include "services/rpc/interceptors/reason_interceptor.h"
+#include "services/rpc/unix_socket.h"
 
 namespace expertmesh::rpc {
 namespace {
 
-constexpr char kUnixPrefix[] = "unix:";
-
 bool IsLocal(const std::string& listen) {
-  return absl::StartsWith(listen, kUnixPrefix) || absl::StartsWith(listen, "127.") ||
-         absl::StartsWith(listen, "localhost:") || absl::StartsWith(listen, "[::1]:");
+  return absl::StartsWith(listen, "127.") || absl::StartsWith(listen, "localhost:") ||
+         absl::StartsWith(listen, "[::1]:");
 }
 
 void PluginsOnce() {
   static std::once_flag once;
   std::call_once(once, [] {
+    // gRPC's health service brings no descriptor; naming ours links it in, so that reflection knows it.
+    grpc::health::v1::HealthCheckRequest::descriptor();
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   });
@@ -40,11 +40,23 @@ void SetLimits(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMessageBytesMax);
   builder.SetMaxSendMessageSize(kMessageBytesMax);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error
-  // In step with the clients' pings (channel.cc).
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kPingIntervalMinMs);
+  // Handlers are callbacks; only reflection is synchronous, and a queue per core is too much for it.
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+}
+
+// gRPC calls the hooks before a status in this order: metrics see what is sent in the end.
+void SetInterceptors(grpc::ServerBuilder& builder, telemetry::Metrics* metrics) {
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> creators;
+  creators.push_back(std::make_unique<IdentityInterceptorFactory>(metrics));
+  creators.push_back(std::make_unique<ReasonInterceptorFactory>());
+  if (metrics != nullptr) creators.push_back(std::make_unique<MetricsInterceptorFactory>(*metrics));
+  builder.experimental().SetInterceptorCreators(std::move(creators));
 }
 
 }  // namespace
@@ -52,42 +64,31 @@ void SetLimits(grpc::ServerBuilder& builder) {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options,
                                                       std::vector<grpc::Service*> services) {
   PluginsOnce();
-  std::unique_ptr<Server> server(new Server());
   const std::string& listen = options.listen;
-  if (absl::StartsWith(listen, kUnixPrefix)) {
-    server->unix_path_ = listen.substr(sizeof(kUnixPrefix) - 1);
-    if (server->unix_path_.size() >= sizeof(sockaddr_un::sun_path)) {
-      return base::Error(base::Reason::kInvalidArgument,
-                         absl::StrCat("socket path ", server->unix_path_, " is longer than ",
-                                      sizeof(sockaddr_un::sun_path) - 1, " bytes"));
-    }
-    unlink(server->unix_path_.c_str());  // left behind by an earlier process
+  const auto unix_path = UnixPath(listen);
+  if (unix_path) {
+    EM_RETURN_IF_ERROR(ClearUnixPath(*unix_path));
   } else if (!IsLocal(listen)) {
     spdlog::warn("gRPC on {} is neither encrypted nor authenticated; keep it inside the cluster",
                  listen);
   }
   grpc::ServerBuilder builder;
   SetLimits(builder);
+  SetInterceptors(builder, options.metrics);
   int port = 0;
   builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
-  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  if (options.metrics != nullptr) {
-    interceptors.push_back(std::make_unique<MetricsInterceptorFactory>(options.metrics));
-  }
-  interceptors.push_back(std::make_unique<ReasonInterceptorFactory>());
-  builder.experimental().SetInterceptorCreators(std::move(interceptors));
-  server->server_ = builder.BuildAndStart();
-  if (server->server_ == nullptr || (port == 0 && server->unix_path_.empty())) {
+  std::shared_ptr<grpc::Server> built = builder.BuildAndStart();
+  if (built == nullptr || (port <= 0 && !unix_path)) {
     return base::Error(base::Reason::kInvalidArgument,
                        absl::StrCat("cannot listen on ", listen,
                                     "; is the address taken, or the folder missing?"));
   }
-  server->address_ = server->unix_path_.empty()
-                         ? absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port)
-                         : listen;
-  auto* health = server->server_->GetHealthCheckService();
-  health->SetServingStatus("liveness", true);
+  const std::string address =
+      unix_path ? listen : absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+  std::unique_ptr<Server> server(new Server(address));
+  server->server_ = std::move(built);
+  server->server_->GetHealthCheckService()->SetServingStatus("liveness", true);
   server->SetServing(false);
   return server;
 }
@@ -95,17 +96,22 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options,
 Server::~Server() { Shutdown(std::chrono::milliseconds(0)); }
 
 void Server::SetServing(bool serving) {
+  std::lock_guard lock(mutex_);
+  if (server_ == nullptr) return;
   auto* health = server_->GetHealthCheckService();
   health->SetServingStatus("", serving);
   health->SetServingStatus("readiness", serving);
 }
 
 void Server::Shutdown(std::chrono::milliseconds grace) {
-  if (server_ == nullptr) return;
-  server_->Shutdown(std::chrono::system_clock::now() + grace);
-  server_->Wait();
-  server_.reset();
-  if (!unix_path_.empty()) unlink(unix_path_.c_str());
+  std::shared_ptr<grpc::Server> server;
+  {
+    std::lock_guard lock(mutex_);
+    server.swap(server_);
+  }
+  if (server == nullptr) return;
+  server->Shutdown(std::chrono::system_clock::now() + grace);
+  server->Wait();
 }
 
 }  // namespace expertmesh::rpc

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -14,13 +15,15 @@
 
 namespace expertmesh::rpc {
 
+/// Thread-safe. Handlers run on gRPC's threads.
 class Server {
  public:
   struct Options {
     std::string listen = "127.0.0.1:0";     // "host:port", port 0 = any free one; or "unix:/path"
     telemetry::Metrics* metrics = nullptr;  // not owned; null = not counted
   };
-  /// `services` outlive the server. kInvalidArgument if the address cannot be used.
+  /// `services` and metrics outlive the server. kInvalidArgument if the address cannot be used: a taken port, a
+  /// socket that another process listens on, a path of more than 107 bytes.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Options options,
                                                        std::vector<grpc::Service*> services);
   ~Server();
@@ -29,17 +32,18 @@ class Server {
 
   /// What peers dial: the port is the real one.
   const std::string& address() const { return address_; }
-  /// grpc.health.v1: "" and "readiness"; "liveness" is always SERVING. Starts as not serving.
+  /// grpc.health.v1: "" and "readiness"; "liveness" is SERVING from the start. Starts as not serving.
   void SetServing(bool serving);
-  /// Takes no new calls, lets running ones go on for `grace`, then cancels them. Idempotent.
+  /// Takes no new calls, lets running ones go on for `grace`, then cancels them and waits for their
+  /// handlers. Open streams use up the grace: end them first, or give none. Idempotent.
   void Shutdown(std::chrono::milliseconds grace);
 
  private:
-  Server() = default;
+  explicit Server(std::string address) : address_(std::move(address)) {}
 
   std::string address_;
-  std::string unix_path_;
-  std::unique_ptr<grpc::Server> server_;
+  std::mutex mutex_;
+  std::shared_ptr<grpc::Server> server_;  // guarded by mutex_; null after Shutdown
 };
 
 }  // namespace expertmesh::rpc

@@ -1,7 +1,9 @@
 #include "services/rpc/status.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "google/rpc/error_details.pb.h"
 #include "services/base/status.h"
@@ -52,19 +54,58 @@ absl::Status Build(absl::StatusCode code, Reason reason, const std::string& mess
   return status;
 }
 
-}  // namespace
+// Length of the UTF-8 character at text[at], 0 if there is none (overlong forms and surrogates are none).
+size_t CharacterBytes(const std::string& text, size_t at) {
+  const auto byte = [&](size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const auto follows = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
+  const unsigned first = byte(at);
+  if (first < 0x80) return 1;
+  if (first >= 0xC2 && first <= 0xDF && follows(at + 1)) return 2;
+  if (!follows(at + 1) || !follows(at + 2)) return 0;
+  const unsigned second = byte(at + 1);
+  if (first == 0xE0) return second >= 0xA0 ? 3 : 0;
+  if (first == 0xED) return second < 0xA0 ? 3 : 0;
+  if (first >= 0xE1 && first <= 0xEF) return 3;
+  if (!follows(at + 3)) return 0;
+  if (first == 0xF0) return second >= 0x90 ? 4 : 0;
+  if (first == 0xF4) return second < 0x90 ? 4 : 0;
+  return first >= 0xF1 && first <= 0xF3 ? 4 : 0;
+}
 
-google::rpc::Status ToRpcStatus(const absl::Status& status) {
+// proto3 strings must be UTF-8: another protobuf would refuse the whole message. A file name in a message may
+// hold anything.
+std::string Utf8(std::string text, size_t bytes_max = std::string::npos) {
+  size_t at = 0;
+  while (at < text.size()) {
+    const size_t bytes = CharacterBytes(text, at);
+    if (bytes == 0) text[at] = '?';
+    if (at + std::max<size_t>(bytes, 1) > bytes_max) break;
+    at += std::max<size_t>(bytes, 1);
+  }
+  text.resize(at);
+  return text;
+}
+
+google::rpc::Status Pack(const absl::Status& status, std::string message,
+                         const std::map<std::string, std::string>& metadata) {
   google::rpc::Status out;
   out.set_code(static_cast<int>(status.code()));
-  if (status.ok()) return out;
-  out.set_message(std::string(status.message()));
+  out.set_message(std::move(message));
   google::rpc::ErrorInfo info;
   info.set_reason(std::string(base::ReasonName(base::ReasonOf(status))));
   info.set_domain(kErrorDomain);
-  for (const auto& [key, value] : base::MetadataOf(status)) (*info.mutable_metadata())[key] = value;
+  for (const auto& [key, value] : metadata) (*info.mutable_metadata())[Utf8(key)] = Utf8(value);
   out.add_details()->PackFrom(info);
   return out;
+}
+
+}  // namespace
+
+google::rpc::Status ToRpcStatus(const absl::Status& status) {
+  if (status.ok()) return {};
+  return Pack(status, Utf8(std::string(status.message())), base::MetadataOf(status));
 }
 
 absl::Status FromRpcStatus(const google::rpc::Status& status) {
@@ -84,8 +125,16 @@ absl::Status FromRpcStatus(const google::rpc::Status& status) {
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message()),
-          ToRpcStatus(status).SerializeAsString()};
+  const std::string message = Utf8(std::string(status.message()), kStatusMessageBytesMax);
+  auto metadata = base::MetadataOf(status);
+  std::string details = Pack(status, message, metadata).SerializeAsString();
+  while (details.size() > kStatusDetailsBytesMax && !metadata.empty()) {
+    metadata.erase(std::max_element(metadata.begin(), metadata.end(), [](auto& a, auto& b) {
+      return a.first.size() + a.second.size() < b.first.size() + b.second.size();
+    }));
+    details = Pack(status, message, metadata).SerializeAsString();
+  }
+  return {static_cast<grpc::StatusCode>(status.code()), message, details};
 }
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {

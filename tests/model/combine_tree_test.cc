@@ -14,8 +14,8 @@ namespace {
 using base::PartialNode;
 
 struct Row {
-  std::vector<uint16_t> experts;            // ascending
-  std::vector<std::vector<float>> leaves;   // one per expert
+  std::vector<uint16_t> experts;           // ascending
+  std::vector<std::vector<float>> leaves;  // one per expert
 };
 
 Row RandomRow(uint32_t expert_count, size_t top_k, size_t width, std::mt19937_64& random) {

@@ -73,7 +73,9 @@ class ExpertSliceTest : public testing::TestWithParam<std::string> {
 std::unique_ptr<test_support::TempDir> ExpertSliceTest::dir_;
 
 INSTANTIATE_TEST_SUITE_P(Profiles, ExpertSliceTest, testing::Values("exact-f32", "bf16"),
-                         [](const auto& info) { return info.param == "bf16" ? "Bf16" : "ExactF32"; });
+                         [](const auto& info) {
+                           return info.param == "bf16" ? "Bf16" : "ExactF32";
+                         });
 
 std::vector<uint16_t> AlignedOwners(uint32_t pools) {
   std::vector<uint16_t> owners(kExperts);
@@ -121,7 +123,8 @@ std::vector<float> ComputeRows(const ExpertSlice& slice, size_t rows, size_t cop
   std::vector<uint16_t> patterns;
   for (size_t i = 0; i < hidden * rows; ++i) {
     const size_t source = i % (hidden * (rows / copies));
-    if (patterns.size() <= source) patterns.push_back(static_cast<uint16_t>(0x3F00 + random() % 0x100));
+    if (patterns.size() <= source)
+      patterns.push_back(static_cast<uint16_t>(0x3F00 + random() % 0x100));
     if (slice.profile().wire == Dtype::kBf16) {
       reinterpret_cast<uint16_t*>(bytes.data())[i] = patterns[source];
     } else {
@@ -139,7 +142,8 @@ std::vector<float> ComputeRows(const ExpertSlice& slice, size_t rows, size_t cop
   const std::vector<float> weights(ids.size(), 0.3f);
   std::vector<float> sums(rows * hidden);
   base::ThreadPool pool(threads);
-  slice.Compute({1, rows, slice.profile().wire, bytes.data(), offsets, ids, weights, partials}, pool, sums);
+  slice.Compute({1, rows, slice.profile().wire, bytes.data(), offsets, ids, weights, partials},
+                pool, sums);
   return sums;
 }
 
@@ -148,7 +152,8 @@ TEST_P(ExpertSliceTest, ALargeBatchEqualsItsRows) {
   const std::vector<float> few = ComputeRows(*slice, 30, 1, {1, 4, 5, 20}, 1);
   const std::vector<float> many = ComputeRows(*slice, 600, 20, {1, 4, 5, 20}, 2);
   for (size_t copy = 0; copy < 20; ++copy) {
-    EXPECT_EQ(std::memcmp(many.data() + copy * few.size(), few.data(), few.size() * sizeof(float)), 0);
+    EXPECT_EQ(std::memcmp(many.data() + copy * few.size(), few.data(), few.size() * sizeof(float)),
+              0);
   }
   for (const float v : few) ASSERT_TRUE(std::isfinite(v));
   EXPECT_TRUE(ComputeRows(*slice, 0, 1, {}, 1).empty());

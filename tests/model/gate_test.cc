@@ -27,7 +27,8 @@ using Ids = std::vector<uint16_t>;
 
 TEST(Gate, EqualScoresTakeTheLowestIds) {
   const GateRule rule{.experts = 8, .top_k = 3};
-  EXPECT_EQ(Select(rule, std::vector<float>(8, 0.5f), std::vector<float>(8, 0.0f)).ids, (Ids{0, 1, 2}));
+  EXPECT_EQ(Select(rule, std::vector<float>(8, 0.5f), std::vector<float>(8, 0.0f)).ids,
+            (Ids{0, 1, 2}));
 }
 
 TEST(Gate, MinusZeroEqualsPlusZero) {
@@ -79,7 +80,8 @@ TEST(Gate, ForcedIdsAreSortedAndChecked) {
   EXPECT_EQ(c.weights[1], Sigmoid(4));
   EXPECT_FALSE(Select(rule, std::vector<float>(6, 0.0f), std::vector<float>(6, 0.0f), {1, 1}).ok);
   EXPECT_FALSE(Select(rule, std::vector<float>(6, 0.0f), std::vector<float>(6, 0.0f), {1, 6}).ok);
-  EXPECT_FALSE(Select(rule, std::vector<float>(6, 0.0f), std::vector<float>(6, 0.0f), {1, 2, 3}).ok);
+  EXPECT_FALSE(
+      Select(rule, std::vector<float>(6, 0.0f), std::vector<float>(6, 0.0f), {1, 2, 3}).ok);
 }
 
 }  // namespace

@@ -33,7 +33,11 @@ std::vector<uint32_t> Bits(std::span<const float> values) {
 
 // A tensor view over floats, as the checkpoint would give it.
 TensorView ViewOf(const std::vector<float>& values, size_t rows) {
-  return {"w", TensorType::kF32, {rows, values.size() / rows}, std::as_bytes(std::span(values)), "test"};
+  return {"w",
+          TensorType::kF32,
+          {rows, values.size() / rows},
+          std::as_bytes(std::span(values)),
+          "test"};
 }
 
 struct Shape {
@@ -49,8 +53,9 @@ INSTANTIATE_TEST_SUITE_P(AllIsas, KernelTest, testing::ValuesIn(AvailableKernels
                          [](const auto& info) { return std::string(info.param->isa); });
 
 TEST_P(KernelTest, LinearEqualsTheScalarChain) {
-  const Shape shapes[] = {{1, 1, 1},   {1, 64, 16},  {1, 77, 83},  {2, 5, 31},  {3, 40, 100}, {5, 33, 64},
-                          {7, 128, 17}, {8, 96, 48}, {9, 20, 129}, {13, 7, 15}, {16, 64, 64}, {65, 31, 33}};
+  const Shape shapes[] = {{1, 1, 1},    {1, 64, 16}, {1, 77, 83},  {2, 5, 31},
+                          {3, 40, 100}, {5, 33, 64}, {7, 128, 17}, {8, 96, 48},
+                          {9, 20, 129}, {13, 7, 15}, {16, 64, 64}, {65, 31, 33}};
   for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16}) {
     for (const Shape& s : shapes) {
       SCOPED_TRACE(testing::Message() << s.rows << " x " << s.inputs << " x " << s.outputs);
@@ -96,7 +101,8 @@ TEST_P(KernelTest, TransposedPackingIsTheTransposedMatrix) {
   LinearRows(kernels(), packed, x.data(), kInputs, 1, y.data(), kOutputs);
   for (size_t o = 0; o < kOutputs; ++o) {
     float expected = 0;
-    for (size_t k = 0; k < kInputs; ++k) expected = std::fma(w[(kInputs + k) * kOutputs + o], x[k], expected);
+    for (size_t k = 0; k < kInputs; ++k)
+      expected = std::fma(w[(kInputs + k) * kOutputs + o], x[k], expected);
     EXPECT_EQ(y[o], expected);
   }
 }
@@ -147,8 +153,8 @@ TEST_P(KernelTest, TransposesATile) {
 }
 
 // One head over tiles of keys with a plain softmax in float64.
-std::vector<double> PlainAttention(std::span<const float> q, std::span<const float> keys, size_t width,
-                                   size_t rank, size_t count, float scale) {
+std::vector<double> PlainAttention(std::span<const float> q, std::span<const float> keys,
+                                   size_t width, size_t rank, size_t count, float scale) {
   std::vector<double> p(count);
   double maximum = -1e30;
   for (size_t s = 0; s < count; ++s) {
@@ -177,18 +183,20 @@ TEST_P(KernelTest, AttendIsSoftmaxAttention) {
     std::vector<float> maxima(kHeads, -std::numeric_limits<float>::infinity());
     std::vector<float> sums(kHeads, 0.0f);
     std::vector<float> context(kHeads * rank, 0.0f);
-    std::vector<float> keys(width * kTileKeys, std::nanf(""));  // what is not visible must not count
+    std::vector<float> keys(width * kTileKeys,
+                            std::nanf(""));  // what is not visible must not count
     for (size_t first = 0; first < kKeys; first += kTileKeys) {
       const float* tile = rows.data() + first * width;
       const size_t valid = std::min(kTileKeys, kKeys - first);
       kernels().transpose_tile(tile, width, valid, keys.data());
-      kernels().attend({keys.data(), tile, width, width, rank, valid, 0.2f, q.data(), kHeads, maxima.data(),
-                        sums.data(), context.data()});
+      kernels().attend({keys.data(), tile, width, width, rank, valid, 0.2f, q.data(), kHeads,
+                        maxima.data(), sums.data(), context.data()});
     }
     for (size_t h = 0; h < kHeads; ++h) {
       const auto expected =
           PlainAttention(std::span(q).subspan(h * width, width), rows, width, rank, kKeys, 0.2f);
-      for (size_t r = 0; r < rank; ++r) EXPECT_NEAR(context[h * rank + r] / sums[h], expected[r], 2e-5);
+      for (size_t r = 0; r < rank; ++r)
+        EXPECT_NEAR(context[h * rank + r] / sums[h], expected[r], 2e-5);
     }
   }
 }
@@ -198,7 +206,8 @@ TEST(Fingerprint, IsTheSameForEveryIsaAndDiffersByProfile) {
   const Profile exact = *ParseProfile("exact-f32");
   const std::string expected = Fingerprint(bf16, *AvailableKernels().front());
   EXPECT_EQ(expected.size(), 16u);
-  for (const KernelTable* table : AvailableKernels()) EXPECT_EQ(Fingerprint(bf16, *table), expected);
+  for (const KernelTable* table : AvailableKernels())
+    EXPECT_EQ(Fingerprint(bf16, *table), expected);
   EXPECT_NE(Fingerprint(exact, *AvailableKernels().front()), expected);
 }
 

@@ -1,4 +1,5 @@
-// The fast runtime against the naive reference, and the reference against the shape of its formulas.
+// The fast runtime against the naive reference, and the reference against the shape of its
+// formulas.
 #include "model/reference.h"
 
 #include <gtest/gtest.h>
@@ -23,8 +24,8 @@ std::vector<float> FastLogits(const std::string& directory, const std::string& p
                               const std::vector<uint32_t>& tokens) {
   base::ThreadPool pool(1);
   const auto model = test_support::LoadModel(directory, profile);
-  const auto experts = test_support::LoadExperts(directory, profile,
-                                                 {{0, model->config().n_routed_experts}});
+  const auto experts =
+      test_support::LoadExperts(directory, profile, {{0, model->config().n_routed_experts}});
   LocalExperts local(*experts, pool);
   const std::vector<std::vector<uint32_t>> lanes = {tokens};
   const size_t chunk = 16;
@@ -79,7 +80,9 @@ TEST(Reference, FastAgreesOnBf16Files) {
   const std::vector<uint32_t> tokens = RandomTokens(config, 70, 6);
   const auto reference = ReferenceModel::Load(dir.path());
   ASSERT_TRUE(reference.ok()) << reference.status();
-  EXPECT_LE(WorstDifference((*reference)->Forward(tokens), FastLogits(dir.path(), "exact-f32", tokens)), 2e-4);
+  EXPECT_LE(
+      WorstDifference((*reference)->Forward(tokens), FastLogits(dir.path(), "exact-f32", tokens)),
+      2e-4);
 }
 
 // docs/model-family.md §8 pitfall 5: rms_norm_eps of another size shows in the logits.
@@ -93,8 +96,9 @@ TEST(Reference, RmsNormEpsIsRead) {
   const std::vector<uint32_t> tokens = RandomTokens(config, 20, 4);
   const auto reference = ReferenceModel::Load(dir.path());
   ASSERT_TRUE(reference.ok());
-  EXPECT_GT(WorstDifference((*reference)->Forward(tokens), FastLogits(other.path(), "exact-f32", tokens)),
-            2e-4);
+  EXPECT_GT(
+      WorstDifference((*reference)->Forward(tokens), FastLogits(other.path(), "exact-f32", tokens)),
+      2e-4);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Invariant 4 at the level of the model: a token's cache entry and logits are a function of the tokens so
-// far, not of batch, chunks, threads, kernels, or whether it was decoded, prefilled or replayed.
+// Invariant 4 at the level of the model: a token's cache entry and logits are a function of the
+// tokens so far, not of batch, chunks, threads, kernels, or whether it was decoded, prefilled or
+// replayed.
 #include "model/runtime.h"
 
 #include <gtest/gtest.h>
@@ -55,7 +56,9 @@ class RuntimeTest : public testing::TestWithParam<std::string> {
 std::unique_ptr<test_support::TempDir> RuntimeTest::dir_;
 
 INSTANTIATE_TEST_SUITE_P(Profiles, RuntimeTest, testing::Values("exact-f32", "bf16"),
-                         [](const auto& info) { return info.param == "bf16" ? "Bf16" : "ExactF32"; });
+                         [](const auto& info) {
+                           return info.param == "bf16" ? "Bf16" : "ExactF32";
+                         });
 
 TEST_P(RuntimeTest, DecodedPrefilledAndReplayedTokensAreEqual) {
   const std::vector<uint32_t> tokens = Tokens(200, 1);
@@ -102,7 +105,8 @@ TEST_P(RuntimeTest, TheBatchDoesNotMatter) {
     chunks.push_back(i % 3 == 0 ? 1 : 5 * i);
   }
   const std::vector<LaneTrace> together = Run(lanes, chunks, 2);
-  for (size_t i = 0; i < lanes.size(); ++i) EXPECT_EQ(RunOne(lanes[i], lanes[i].size()), together[i]) << i;
+  for (size_t i = 0; i < lanes.size(); ++i)
+    EXPECT_EQ(RunOne(lanes[i], lanes[i].size()), together[i]) << i;
 }
 
 TEST_P(RuntimeTest, KernelsOfEveryIsaGiveTheSameBits) {
@@ -204,7 +208,9 @@ TEST_P(RuntimeTest, ForcedExpertsReplaceTheChoice) {
       weights.assign(call.expert_weights.begin(), call.expert_weights.end());
       inner.Begin(call);
     }
-    void Finish(std::span<float> out, std::span<uint8_t> alive) override { inner.Finish(out, alive); }
+    void Finish(std::span<float> out, std::span<uint8_t> alive) override {
+      inner.Finish(out, alive);
+    }
     ExpertBackend& inner;
     std::vector<uint16_t> ids;
     std::vector<float> weights;

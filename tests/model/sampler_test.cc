@@ -40,7 +40,8 @@ TEST(Sampler, NumbersThatAreNoneGiveNoToken) {
 TEST(Sampler, DrawsInProportion) {
   const std::vector<float> logits = {0.0f, std::log(3.0f), std::log(6.0f)};
   std::vector<int> counts(3);
-  for (int i = 0; i < 1000; ++i) ++counts[Sample(logits, {}, static_cast<float>(i) / 1000.0f, {}).id];
+  for (int i = 0; i < 1000; ++i)
+    ++counts[Sample(logits, {}, static_cast<float>(i) / 1000.0f, {}).id];
   EXPECT_NEAR(counts[0], 100, 2);
   EXPECT_NEAR(counts[1], 300, 2);
   EXPECT_NEAR(counts[2], 600, 2);
@@ -50,7 +51,8 @@ TEST(Sampler, TemperatureSharpens) {
   const std::vector<float> logits = {0.0f, 1.0f};
   int ones = 0;
   for (int i = 0; i < 1000; ++i) {
-    ones += static_cast<int>(Sample(logits, {.temperature = 0.5f}, static_cast<float>(i) / 1000.0f, {}).id);
+    ones += static_cast<int>(
+        Sample(logits, {.temperature = 0.5f}, static_cast<float>(i) / 1000.0f, {}).id);
   }
   EXPECT_NEAR(ones, 1000 / (1 + std::exp(-2.0)), 2);
   EXPECT_EQ(Sample(logits, {.temperature = 1e-30f}, 0.999f, {}).id, 1u);
@@ -68,17 +70,20 @@ TEST(Sampler, TopKKeepsTheLikeliestAndBreaksTiesById) {
 }
 
 TEST(Sampler, TopPKeepsTheShortestPrefix) {
-  const std::vector<float> logits = {std::log(0.1f), std::log(0.5f), std::log(0.15f), std::log(0.25f)};
+  const std::vector<float> logits = {std::log(0.1f), std::log(0.5f), std::log(0.15f),
+                                     std::log(0.25f)};
   const auto reachable = [&](const SamplingParams& params) {
     std::set<uint32_t> seen;
-    for (int i = 0; i < 1000; ++i) seen.insert(Sample(logits, params, static_cast<float>(i) / 1000.0f, {}).id);
+    for (int i = 0; i < 1000; ++i)
+      seen.insert(Sample(logits, params, static_cast<float>(i) / 1000.0f, {}).id);
     return seen;
   };
   EXPECT_EQ(reachable({.top_p = 0.45f}), (std::set<uint32_t>{1}));
   EXPECT_EQ(reachable({.top_p = 0.7f}), (std::set<uint32_t>{1, 3}));
   EXPECT_EQ(reachable({.top_p = 0.8f}), (std::set<uint32_t>{1, 2, 3}));
   EXPECT_EQ(reachable({.top_p = 1.0f}), (std::set<uint32_t>{0, 1, 2, 3}));
-  EXPECT_EQ(reachable({.top_k = 3, .top_p = 0.55f}), (std::set<uint32_t>{1})) << "0.5 of 0.9 is 0.556";
+  EXPECT_EQ(reachable({.top_k = 3, .top_p = 0.55f}), (std::set<uint32_t>{1}))
+      << "0.5 of 0.9 is 0.556";
   EXPECT_EQ(reachable({.top_p = 1e-9f}), (std::set<uint32_t>{1})) << "never empty";
 }
 

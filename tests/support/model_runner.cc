@@ -71,7 +71,8 @@ void Compute(const model::MoeCall& call, const model::ExpertSlice& slice, base::
 
 }  // namespace
 
-std::unique_ptr<model::AttentionModel> LoadModel(const std::string& directory, const std::string& profile,
+std::unique_ptr<model::AttentionModel> LoadModel(const std::string& directory,
+                                                 const std::string& profile,
                                                  const std::string& isa) {
   model::AttentionModel::Options options;
   options.directory = directory;
@@ -80,7 +81,8 @@ std::unique_ptr<model::AttentionModel> LoadModel(const std::string& directory, c
   return OrDie(model::AttentionModel::Load(options));
 }
 
-std::unique_ptr<model::ExpertSlice> LoadExperts(const std::string& directory, const std::string& profile,
+std::unique_ptr<model::ExpertSlice> LoadExperts(const std::string& directory,
+                                                const std::string& profile,
                                                 std::vector<base::ExpertRange> experts,
                                                 const std::string& isa) {
   model::ExpertSlice::Options options;
@@ -138,7 +140,8 @@ void SlicedExperts::Finish(std::span<float> out, std::span<uint8_t> alive) {
 }
 
 std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::ExpertBackend& experts,
-                                base::ThreadPool& pool, std::span<const std::vector<uint32_t>> lanes,
+                                base::ThreadPool& pool,
+                                std::span<const std::vector<uint32_t>> lanes,
                                 std::span<const size_t> chunks, uint64_t first_position) {
   const size_t vocab = model.config().vocab_size;
   size_t pages = 0;
@@ -158,7 +161,8 @@ std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::Exper
     for (size_t i = 0; i < lanes.size(); ++i) {
       const size_t end = std::min(lanes[i].size(), done[i] + chunks[i]);
       for (; done[i] < end; ++done[i]) {
-        rows.push_back({states[i].get(), lanes[i][done[i]], first_position + done[i], true, nullptr});
+        rows.push_back(
+            {states[i].get(), lanes[i][done[i]], first_position + done[i], true, nullptr});
         lane_of_row.push_back(i);
       }
     }
@@ -173,7 +177,8 @@ std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::Exper
     }
   }
   for (size_t i = 0; i < lanes.size(); ++i) {
-    for (size_t t = 0; t < lanes[i].size(); ++t) traces[i].kv_hashes.push_back(states[i]->HashOf(t));
+    for (size_t t = 0; t < lanes[i].size(); ++t)
+      traces[i].kv_hashes.push_back(states[i]->HashOf(t));
   }
   return traces;
 }

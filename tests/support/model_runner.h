@@ -1,5 +1,5 @@
-// Runs lanes through an AttentionModel step by step and keeps every bit of the answers, so that tests can
-// compare two ways of computing the same tokens.
+// Runs lanes through an AttentionModel step by step and keeps every bit of the answers, so that
+// tests can compare two ways of computing the same tokens.
 #pragma once
 
 #include <cstdint>
@@ -15,26 +15,29 @@ namespace expertmesh::test_support {
 
 /// What a lane's tokens gave: logits bits and cache hash per token.
 struct LaneTrace {
-  std::vector<uint32_t> logits;      // [tokens, vocab], the floats' bits
-  std::vector<uint64_t> kv_hashes;   // [tokens]
+  std::vector<uint32_t> logits;     // [tokens, vocab], the floats' bits
+  std::vector<uint64_t> kv_hashes;  // [tokens]
   friend bool operator==(const LaneTrace&, const LaneTrace&) = default;
 };
 
 /// Loads or fails the process with the error's text.
-std::unique_ptr<model::AttentionModel> LoadModel(const std::string& directory, const std::string& profile,
+std::unique_ptr<model::AttentionModel> LoadModel(const std::string& directory,
+                                                 const std::string& profile,
                                                  const std::string& isa = "auto");
-std::unique_ptr<model::ExpertSlice> LoadExperts(const std::string& directory, const std::string& profile,
+std::unique_ptr<model::ExpertSlice> LoadExperts(const std::string& directory,
+                                                const std::string& profile,
                                                 std::vector<base::ExpertRange> experts,
                                                 const std::string& isa = "auto");
 
-/// Lanes of one step plan: lane i advances by chunks[i] tokens a step until all of its tokens ran. One step
-/// holds every unfinished lane. Every token's logits are kept.
+/// Lanes of one step plan: lane i advances by chunks[i] tokens a step until all of its tokens ran.
+/// One step holds every unfinished lane. Every token's logits are kept.
 std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::ExpertBackend& experts,
-                                base::ThreadPool& pool, std::span<const std::vector<uint32_t>> lanes,
+                                base::ThreadPool& pool,
+                                std::span<const std::vector<uint32_t>> lanes,
                                 std::span<const size_t> chunks, uint64_t first_position = 0);
 
-/// Several slices behind one backend, as a dispatcher sees them: rows fold into partials per owner, the
-/// partial sums finish the tree. `owners[e]` is the index of the slice that computes expert e.
+/// Several slices behind one backend, as a dispatcher sees them: rows fold into partials per owner,
+/// the partial sums finish the tree. `owners[e]` is the index of the slice that computes expert e.
 class SlicedExperts final : public model::ExpertBackend {
  public:
   SlicedExperts(std::vector<const model::ExpertSlice*> slices, std::vector<uint16_t> owners,
@@ -44,7 +47,8 @@ class SlicedExperts final : public model::ExpertBackend {
   void Begin(const model::MoeCall& call) override { call_ = call; }
   void Finish(std::span<float> out, std::span<uint8_t> alive) override;
 
-  /// Adds partial sums one after another instead of finishing the tree: what the tree tests must notice.
+  /// Adds partial sums one after another instead of finishing the tree: what the tree tests must
+  /// notice.
   void UseRunningSum() { running_sum_ = true; }
   size_t partials_seen() const { return partials_seen_; }
 

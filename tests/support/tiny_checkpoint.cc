@@ -26,7 +26,8 @@ Spread SpreadOf(const model::TensorSpec& spec) {
   return {0.0f, 1.0f / std::sqrt(static_cast<float>(spec.shape.back()))};
 }
 
-void AppendTensor(const model::TensorSpec& spec, bool bf16, std::mt19937_64& random, std::string& data) {
+void AppendTensor(const model::TensorSpec& spec, bool bf16, std::mt19937_64& random,
+                  std::string& data) {
   size_t count = 1;
   for (const uint64_t n : spec.shape) count *= n;
   const Spread spread = SpreadOf(spec);

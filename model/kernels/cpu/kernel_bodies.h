@@ -1,6 +1,6 @@
-// The kernels, written once over a sixteen-lane type F16. Included by one file per instruction set after
-// the file that defines F16, the block sizes and the lane operations. Everything is in an unnamed
-// namespace, so no copy is shared between instruction sets.
+// The kernels, written once over a sixteen-lane type F16. Included by one file per instruction set
+// after the file that defines F16, the block sizes and the lane operations. Everything is in an
+// unnamed namespace, so no copy is shared between instruction sets.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,8 @@ inline float TreeOf16(const float* partial) {
   return (a[0] + a[2]) + (a[1] + a[3]);
 }
 
-// ---- Linear -------------------------------------------------------------------------------------------
+// ---- Linear
+// -------------------------------------------------------------------------------------------
 
 // MR rows × NP panels: one chain per output in ascending k.
 template <int MR, int NP, class W>
@@ -87,7 +88,8 @@ inline void LinearOf(const LinearTask& t, size_t begin, size_t end) {
       LinearBlock<1, 4>(t, panels, panel, t.x, t.y);
     }
   }
-  for (; end - panel >= size_t{kPanelBlock}; panel += kPanelBlock) LinearPanels<kPanelBlock, W>(t, panel);
+  for (; end - panel >= size_t{kPanelBlock}; panel += kPanelBlock)
+    LinearPanels<kPanelBlock, W>(t, panel);
   for (; panel < end; ++panel) LinearPanels<1, W>(t, panel);
 }
 
@@ -99,8 +101,9 @@ void Linear(const LinearTask& task, size_t begin, size_t end) {
   }
 }
 
-// ---- Element-wise and norms -----------------------------------------------------------------------------
-// ivdep: an output may be one of the inputs, but element i depends on elements i only.
+// ---- Element-wise and norms
+// ----------------------------------------------------------------------------- ivdep: an output
+// may be one of the inputs, but element i depends on elements i only.
 
 void RmsNorm(const float* x, const float* weight, float eps, size_t n, float* y) {
   float partial[16] = {};
@@ -138,7 +141,8 @@ void ScaleRow(float factor, const float* x, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = factor * x[i];
 }
 
-// ---- Attention ------------------------------------------------------------------------------------------
+// ---- Attention
+// ------------------------------------------------------------------------------------------
 
 using F4 = float __attribute__((vector_size(16)));
 
@@ -194,7 +198,8 @@ inline void Scores(const AttendTask& t, size_t head, float (*scores)[kTileKeys])
   }
 }
 
-// Turns one head's scores into weights of the running softmax; returns the factor for what was summed.
+// Turns one head's scores into weights of the running softmax; returns the factor for what was
+// summed.
 inline float SoftmaxStep(float scale, size_t valid, float* scores, float* maximum, float* sum) {
   for (size_t s = 0; s < kTileKeys; ++s) scores[s] = scale * scores[s];
   for (size_t s = valid; s < kTileKeys; ++s) scores[s] = -__builtin_inff();
@@ -271,12 +276,14 @@ inline void AttendHeads(const AttendTask& t, size_t head) {
 
 void Attend(const AttendTask& task) {
   size_t head = 0;
-  for (; task.heads - head >= size_t{kHeadBlock}; head += kHeadBlock) AttendHeads<kHeadBlock>(task, head);
+  for (; task.heads - head >= size_t{kHeadBlock}; head += kHeadBlock)
+    AttendHeads<kHeadBlock>(task, head);
   for (; head < task.heads; ++head) AttendHeads<1>(task, head);
 }
 
 constexpr KernelTable MakeTable(std::string_view isa) {
-  return {isa, Linear, RmsNorm, SiluMul, RoundToBf16, WidenFromBf16, AddRows, ScaleRow, TransposeTile, Attend};
+  return {isa,           Linear,  RmsNorm,  SiluMul,       RoundToBf16,
+          WidenFromBf16, AddRows, ScaleRow, TransposeTile, Attend};
 }
 
 }  // namespace

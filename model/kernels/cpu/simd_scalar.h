@@ -1,4 +1,5 @@
-// Sixteen f32 lanes in plain C++; fmaf is one rounding on every machine. Included by baseline.cc only.
+// Sixteen f32 lanes in plain C++; fmaf is one rounding on every machine. Included by baseline.cc
+// only.
 #pragma once
 
 #include <cstdint>

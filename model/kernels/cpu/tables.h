@@ -1,4 +1,5 @@
-// The kernel tables that are compiled in; tables of an instruction set may only be used where it runs.
+// The kernel tables that are compiled in; tables of an instruction set may only be used where it
+// runs.
 #pragma once
 
 #include "model/kernels/kernel_table.h"

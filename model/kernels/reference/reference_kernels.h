@@ -1,5 +1,5 @@
-// The kernels as their formulas read: plain loops, one row, no packing. Every fast kernel is compared with
-// these, in bits where the order of operations is fixed (docs/architecture.md §4).
+// The kernels as their formulas read: plain loops, one row, no packing. Every fast kernel is
+// compared with these, in bits where the order of operations is fixed (docs/architecture.md §4).
 #pragma once
 
 #include <span>

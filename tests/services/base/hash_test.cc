@@ -35,6 +35,20 @@ TEST(Crc32c, TableAndInstructionAgreeAtEveryLengthAndOffset) {
   }
 }
 
+TEST(Crc32c, TableAndInstructionAgreeAroundItsLongStrides) {
+  std::vector<std::byte> bytes(30000);
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::byte>(Philox({8, 8}, {static_cast<uint32_t>(i), 0, 0, 0})[0]);
+  }
+  const std::span<const std::byte> all(bytes);
+  for (const size_t size : {2047, 6143, 6144, 6145, 12287, 12288, 12300, 18432, 29991}) {
+    for (const uint32_t start : {0u, 0xDEADBEEFu}) {
+      const auto part = all.subspan(size % 9, size);
+      EXPECT_EQ(Crc32c(part, start), Crc32cPortable(part, start)) << size;
+    }
+  }
+}
+
 TEST(Crc32c, ContinuesAnEarlierRun) {
   const std::string_view text = "the payload of a frame, in two parts";
   for (size_t cut = 0; cut <= text.size(); ++cut) {

@@ -33,9 +33,10 @@ TEST(StatusPage, HasEverythingUnderItsKey) {
   EXPECT_EQ(page.at("draining"), true);
   EXPECT_EQ(page.at("started"), "2001-09-09T01:46:40+00:00");
   EXPECT_EQ(page.at("uptime_s").to_number<int64_t>(), 90);
-  EXPECT_EQ(page.at("peers"),
-            json::parse(R"([{"role":"router","name":"r\"1","address":"127.0.0.1:7","state":"down",
-                             "reason":"refused","since":"2001-09-09T01:47:40+00:00","since_s":30}])"));
+  constexpr char kPeers[] =
+      R"([{"role": "router", "name": "r\"1", "address": "127.0.0.1:7", "state": "down",
+           "reason": "refused", "since": "2001-09-09T01:47:40+00:00", "since_s": 30}])";
+  EXPECT_EQ(page.at("peers"), json::parse(kPeers));
   EXPECT_EQ(page.at("slice"), json::parse("{\"experts\":[0,1]}"));
   EXPECT_TRUE(page.at("broken").as_object().contains("error"));
 }

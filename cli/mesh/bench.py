@@ -1,0 +1,31 @@
+"""`./mesh bench`: runs a benchmark of tests/bench."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+
+from mesh.build import ROOT, binary, build
+from mesh.errors import MeshError
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Declares bench."""
+    parser = commands.add_parser("bench", help="run a benchmark",
+                                 description="Without a name: lists the benchmarks there are.")
+    parser.add_argument("name", nargs="?", help="which one")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Lists or runs."""
+    names = sorted(path.name.removesuffix("_bench.cc") for path in
+                   (ROOT / "tests" / "bench").glob("*_bench.cc"))
+    if args.name is None:
+        print("benchmarks:", " ".join(names) or "none yet")
+        return 0
+    if args.name not in names:
+        raise MeshError(f"no benchmark {args.name}; there are: {' '.join(names) or 'none yet'}", 2)
+    target = f"{args.name}_bench"
+    build((target,))
+    return subprocess.run([str(binary(target))], check=False).returncode

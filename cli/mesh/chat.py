@@ -1,0 +1,118 @@
+"""`./mesh chat`: an answer, streamed from the running mesh."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import sys
+from typing import Any
+from urllib.parse import urlsplit
+
+from mesh.errors import MeshError
+from mesh.instance import Instance
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Declares chat."""
+    parser = commands.add_parser(
+        "chat", help="talk to a running mesh",
+        description="Streams one answer, or with no prompt a conversation (end it with Ctrl-D).")
+    parser.add_argument("prompt", nargs="*", help="what to ask")
+    parser.add_argument("--system", help="system message")
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--url", help="another gateway, e.g. http://127.0.0.1:8080")
+    parser.add_argument("--model", help="model id; else what the gateway serves")
+    parser.add_argument("--name", default="default", help="name of the instance")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """One question, or many."""
+    url, model = args.url, args.model
+    if url is None:
+        state = Instance(args.name).state()
+        if state is None:
+            raise MeshError(f"{args.name} is not running; start it with: ./mesh up")
+        url, model = state["url"], model or state["model"]
+    model = model or first_model(url)
+    messages = [{"role": "system", "content": args.system}] if args.system else []
+    if args.prompt:
+        messages.append({"role": "user", "content": " ".join(args.prompt)})
+        stream_answer(url, model, messages, args)
+        return 0
+    while True:
+        try:
+            question = input("> ")
+        except EOFError:
+            print()
+            return 0
+        messages.append({"role": "user", "content": question})
+        answer = stream_answer(url, model, messages, args)
+        messages.append({"role": "assistant", "content": answer})
+
+
+def connect(url: str) -> http.client.HTTPConnection:
+    """A connection to the gateway's host and port."""
+    parts = urlsplit(url)
+    return http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=600)
+
+
+def first_model(url: str) -> str:
+    """The model id that the gateway lists first."""
+    connection = connect(url)
+    try:
+        connection.request("GET", "/v1/models")
+        return json.loads(connection.getresponse().read())["data"][0]["id"]
+    except (OSError, ValueError, LookupError) as error:
+        raise MeshError(f"{url} does not answer like a gateway: {error}") from error
+
+
+def stream_answer(url: str, model: str, messages: list[dict[str, str]],
+                  args: argparse.Namespace) -> str:
+    """Prints tokens as they come; usage goes to stderr."""
+    body: dict[str, Any] = {"model": model, "messages": messages, "stream": True,
+                            "max_tokens": args.max_tokens,
+                            "stream_options": {"include_usage": True}}
+    for key in ("temperature", "seed"):
+        if getattr(args, key) is not None:
+            body[key] = getattr(args, key)
+    connection = connect(url)
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body),
+                           {"Content-Type": "application/json"})
+        response = connection.getresponse()
+    except OSError as error:
+        raise MeshError(f"no answer from {url}: {error}; is it running? ./mesh status") from error
+    if response.status != 200:
+        raise_error(response.read())
+    said: list[str] = []
+    for raw in response:
+        line = raw.decode().rstrip("\r\n")
+        if not line.startswith("data: ") or line == "data: [DONE]":
+            continue
+        event = json.loads(line[len("data: "):])
+        if "error" in event:
+            print()
+            raise_error(json.dumps(event).encode())
+        for choice in event["choices"]:
+            text = choice["delta"].get("content") or ""
+            said.append(text)
+            print(text, end="", flush=True)
+        if event.get("usage"):
+            usage = event["usage"]
+            print(f"\n[{usage['prompt_tokens']} prompt + {usage['completion_tokens']} answer "
+                  "tokens]", file=sys.stderr)
+    connection.close()
+    return "".join(said)
+
+
+def raise_error(body: bytes) -> None:
+    """The gateway's error body as one line."""
+    try:
+        error = json.loads(body)["error"]
+        raise MeshError(f"{error['message']} ({error.get('code') or error.get('type')})")
+    except (ValueError, LookupError, TypeError) as bad:
+        raise MeshError(f"unreadable answer: {body[:200]!r}") from bad

@@ -1,0 +1,39 @@
+// Request bodies of /v1/chat/completions and /v1/completions, checked field by field. Every field is
+// honoured, ignored by a written list, or refused by name (gateway/README.md). Pure; never aborts on any
+// bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "gateway/core/api_error.h"
+#include "model/tokenizer/chat_encoding.h"
+
+namespace expertmesh::gateway {
+
+struct ApiRequest {
+  bool chat = true;
+  std::string model;
+  std::vector<model::ChatMessage> messages;  // chat
+  std::string prompt;                        // completions, if prompt_tokens is empty
+  std::vector<uint32_t> prompt_tokens;       // completions, ready-made
+  float temperature = 1.0f;
+  float top_p = 1.0f;
+  uint32_t top_k = 0;
+  std::optional<uint64_t> seed;
+  uint32_t max_tokens = 0;  // 0 = to the end of the context (completions: 16)
+  std::vector<std::string> stop;
+  bool stream = false;
+  bool include_usage = false;
+};
+
+using ParsedRequest = std::variant<ApiRequest, ApiError>;
+
+ParsedRequest ParseChatRequest(std::string_view body);
+ParsedRequest ParseCompletionRequest(std::string_view body);
+
+}  // namespace expertmesh::gateway
