@@ -43,9 +43,11 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(WorkerOptions options,
 
 absl::Status Worker::LoadModel() {
   const base::Instant start = clock_.Now();
-  EM_ASSIGN_OR_RETURN(model_, model::AttentionModel::Load({options_.model_directory,
-                                                           options_.profile,
-                                                           options_.masked_gate_group_zero}));
+  model::AttentionModel::Options load;
+  load.directory = options_.model_directory;
+  load.profile = options_.profile;
+  load.masked_gate_group_zero = options_.masked_gate_group_zero;
+  EM_ASSIGN_OR_RETURN(model_, model::AttentionModel::Load(load));
   const model::Config& config = model_->config();
   identity_.name = process_.options().name;
   identity_.model = base::ModelName(options_.model_directory, options_.served_model_name);
@@ -87,8 +89,12 @@ absl::Status Worker::StartExperts() {
                        absl::StrCat("--transport ", options_.transport, ": use grpc or inproc"));
   }
   const std::vector<base::ExpertRange> all = {{0, model_->config().n_routed_experts}};
-  EM_ASSIGN_OR_RETURN(auto slice, model::ExpertSlice::Load(
-                                      {options_.model_directory, options_.profile, all}));
+  model::ExpertSlice::Options load;
+  load.directory = options_.model_directory;
+  load.profile = options_.profile;
+  load.experts = all;
+  load.masked_gate_group_zero = options_.masked_gate_group_zero;
+  EM_ASSIGN_OR_RETURN(auto slice, model::ExpertSlice::Load(load));
   inproc_ = std::make_unique<InprocExperts>(std::move(slice), options_.threads);
   transport_ = std::make_unique<transport::InprocTransport>(
       [this](absl::StatusOr<transport::DispatchFrame> frame, const transport::Reply& reply) {

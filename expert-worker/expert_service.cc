@@ -25,15 +25,19 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
   if (!options.slice.empty()) {
     EM_ASSIGN_OR_RETURN(experts, base::ParseSlice(options.slice, config.n_routed_experts));
   }
-  EM_ASSIGN_OR_RETURN(auto slice, model::ExpertSlice::Load(
-                                      {options.model_directory, options.profile, experts}));
-  const base::Micros load = worker->clock_.Now() - start;
+  model::ExpertSlice::Options load;
+  load.directory = options.model_directory;
+  load.profile = options.profile;
+  load.experts = experts;
+  load.masked_gate_group_zero = options.masked_gate_group_zero;
+  EM_ASSIGN_OR_RETURN(auto slice, model::ExpertSlice::Load(load));
+  const base::Micros load_time = worker->clock_.Now() - start;
   metrics.GetHistogram(metric::kExpertSliceLoadSeconds)
-      .Observe(static_cast<double>(load.count()) * 1e-6);
+      .Observe(static_cast<double>(load_time.count()) * 1e-6);
   spdlog::info("experts {} of {} loaded: {:.1f} MiB in {:.1f} s", base::SliceName(experts),
                config.n_routed_experts,
                static_cast<double>(slice->weight_bytes()) / (1024.0 * 1024.0),
-               static_cast<double>(load.count()) * 1e-6);
+               static_cast<double>(load_time.count()) * 1e-6);
 
   ExpertEngine::Options engine;
   engine.threads = options.threads;

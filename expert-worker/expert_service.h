@@ -21,6 +21,7 @@ struct WorkerOptions {
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers;
   int threads = 1;
+  bool masked_gate_group_zero = false;  // as the attention workers: part of the revision
 };
 
 /// Everything between flags and WaitForShutdown. Destroyed after the process has drained.

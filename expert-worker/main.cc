@@ -21,6 +21,8 @@ int main(int argc, char** argv) {
   app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")->capture_default_str();
   app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
   app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
+  app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
+               "As on the attention workers: part of the model's revision");
   CLI11_PARSE(app, argc, argv);
 
   telemetry::Metrics metrics("expert_worker");

@@ -53,6 +53,7 @@ absl::StatusOr<std::unique_ptr<RouterProcess>> RouterProcess::Start(const std::s
   metrics.GetGauge(metric::kRouterLeader).Set(1);
   EM_RETURN_IF_ERROR(process.Announce(router->server_->address()));
   router->server_->SetServing(true);
+  process.OnDrain([self] { self->server_->SetServing(false); });
   process.SetReady();
   return router;
 }
@@ -97,8 +98,12 @@ void RouterProcess::ShowMembers(const v1::View& view) {
 }
 
 std::string RouterProcess::ViewJson() const {
-  std::lock_guard lock(mutex_);
-  return Json(view_);
+  v1::View view;
+  {
+    std::lock_guard lock(mutex_);
+    view = view_;
+  }
+  return Json(view);
 }
 
 std::string RouterProcess::LeftOutJson() const {

@@ -38,7 +38,8 @@ RegisterStream::Reactor* RouterService::Register(grpc::CallbackServerContext* /*
   {
     std::lock_guard lock(mutex_);
     const uint64_t id = next_stream_++;
-    stream = std::make_shared<RegisterStream>(*this, id);
+    RegisterStream::Owner& owner = *this;
+    stream = std::make_shared<RegisterStream>(owner, id);
     reactor = stream->Begin();
     streams_[id] = stream;
     closing = ApplyLocked(membership_.StreamOpened(id, clock_.Now()));
@@ -113,12 +114,13 @@ std::vector<RouterService::Closing> RouterService::ApplyLocked(MembershipChange 
   ++sequence_;
   auto response = std::make_shared<v1::RegisterResponse>();
   *response->mutable_view() = ViewLocked();
+  // First the pages, then the members: whoever has seen a view finds it in /statusz.
+  on_change_({response->view(), placement_.left_out(), std::move(change.departed),
+              std::move(change.forgotten)});
   for (const auto& [key, member] : membership_.members()) {
     const auto stream = streams_.find(member.stream);
     if (stream != streams_.end()) stream->second->Send(response);
   }
-  on_change_({response->view(), placement_.left_out(), std::move(change.departed),
-              std::move(change.forgotten)});
   return closing;
 }
 

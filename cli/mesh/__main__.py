@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 
-from mesh import bench, chat, lint, status, suites, up
+from mesh import bench, chat, down, lint, status, suites, up
 from mesh.errors import MeshError
 
 EXAMPLES = """examples:
@@ -27,11 +28,17 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (up, status, chat, suites, bench, lint):
+    for module in (up, down, status, chat, suites, bench, lint):
         module.add_commands(commands)
-    if not argv:
+    if not argv or argv[0] == "help":
         parser.print_help()
         return 0
+    if not argv[0].startswith("-") and argv[0] not in commands.choices:
+        near = difflib.get_close_matches(argv[0], commands.choices, 1, 0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"mesh: no command {argv[0]}{hint} Commands: {', '.join(commands.choices)}",
+              file=sys.stderr)
+        return 2
     args = parser.parse_args(argv)
     try:
         return args.run(args)

@@ -11,8 +11,10 @@ from mesh.errors import MeshError
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Declares bench."""
-    parser = commands.add_parser("bench", help="run a benchmark",
-                                 description="Without a name: lists the benchmarks there are.")
+    parser = commands.add_parser(
+        "bench", help="run a benchmark", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Without a name: lists the benchmarks there are.",
+        epilog="examples:\n  ./mesh bench\n  ./mesh bench NAME")
     parser.add_argument("name", nargs="?", help="which one")
     parser.set_defaults(run=run)
 

@@ -29,14 +29,8 @@ def build(targets: tuple[str, ...] = (), preset: str = "release",
           extra: tuple[str, ...] = packages.FUZZ[:0]) -> None:
     """Installs what is missing, configures if needed, builds `targets` (all if empty)."""
     packages.ensure(packages.BUILD + extra)
+    configure(preset)
     out = folder(preset)
-    if not (out / "build.ninja").exists():
-        print(f"mesh: configuring build/{preset}", file=sys.stderr)
-        configured = subprocess.run(["cmake", "--preset", preset], cwd=ROOT, check=False,
-                                    capture_output=True, text=True)
-        if configured.returncode != 0:
-            sys.stderr.write(configured.stdout + configured.stderr)
-            raise MeshError(f"cmake --preset {preset} failed; see above")
     command = ["ninja", "-C", str(out), *targets]
     env = dict(os.environ, NINJA_STATUS="[%f/%t %es] ")
     if sys.stderr.isatty():
@@ -45,6 +39,29 @@ def build(targets: tuple[str, ...] = (), preset: str = "release",
         done = _run_quietly(command, env)
     if done.returncode != 0:
         raise MeshError(f"the build failed; run: ninja -C build/{preset}")
+
+
+def refresh(preset: str) -> None:
+    """Brings the build files up to date with the CMakeLists.txt; compiles nothing."""
+    packages.ensure(packages.BUILD)
+    configure(preset)
+    command = ["ninja", "-C", str(folder(preset)), "build.ninja"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise MeshError(f"cmake failed in build/{preset}:\n{done.stdout[-3000:]}{done.stderr}")
+
+
+def configure(preset: str) -> None:
+    """cmake --preset, unless done since the presets changed; Ninja repeats it for the rest."""
+    made = folder(preset) / "build.ninja"
+    if made.exists() and made.stat().st_mtime > (ROOT / "CMakePresets.json").stat().st_mtime:
+        return
+    print(f"mesh: configuring build/{preset}", file=sys.stderr)
+    done = subprocess.run(["cmake", "--preset", preset], cwd=ROOT, check=False,
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout + done.stderr)
+        raise MeshError(f"cmake --preset {preset} failed; see above")
 
 
 def _run_quietly(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:

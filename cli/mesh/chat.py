@@ -6,7 +6,7 @@ import argparse
 import http.client
 import json
 import sys
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from mesh.errors import MeshError
@@ -17,7 +17,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Declares chat."""
     parser = commands.add_parser(
         "chat", help="talk to a running mesh",
-        description="Streams one answer, or with no prompt a conversation (end it with Ctrl-D).")
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Streams one answer, or without a prompt holds a conversation: Ctrl-C ends an\n"
+                    "answer, Ctrl-D the conversation.",
+        epilog='examples:\n  ./mesh chat "Explain MoE architecture"\n'
+               '  ./mesh chat --temperature 0 --max-tokens 32 "Hello"\n'
+               '  ./mesh chat --system "Be brief."')
     parser.add_argument("prompt", nargs="*", help="what to ask")
     parser.add_argument("--system", help="system message")
     parser.add_argument("--max-tokens", type=int, default=128)
@@ -36,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         state = Instance(args.name).state()
         if state is None:
             raise MeshError(f"{args.name} is not running; start it with: ./mesh up")
+        if state["phase"] != "ready":
+            raise MeshError(f"{args.name} is still starting; look: ./mesh status")
         url, model = state["url"], model or state["model"]
     model = model or first_model(url)
     messages = [{"role": "system", "content": args.system}] if args.system else []
@@ -43,15 +50,28 @@ def run(args: argparse.Namespace) -> int:
         messages.append({"role": "user", "content": " ".join(args.prompt)})
         stream_answer(url, model, messages, args)
         return 0
+    converse(url, model, messages, args)
+    return 0
+
+
+def converse(url: str, model: str, messages: list[dict[str, str]],
+             args: argparse.Namespace) -> None:
+    """Questions from the terminal; a turn that fails is told and left out."""
     while True:
         try:
             question = input("> ")
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             print()
-            return 0
-        messages.append({"role": "user", "content": question})
-        answer = stream_answer(url, model, messages, args)
-        messages.append({"role": "assistant", "content": answer})
+            return
+        turn = [*messages, {"role": "user", "content": question}]
+        try:
+            answer = stream_answer(url, model, turn, args)
+        except MeshError as error:
+            print(f"mesh: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print()
+        else:
+            messages[:] = [*turn, {"role": "assistant", "content": answer}]
 
 
 def connect(url: str) -> http.client.HTTPConnection:
@@ -84,19 +104,28 @@ def stream_answer(url: str, model: str, messages: list[dict[str, str]],
         connection.request("POST", "/v1/chat/completions", json.dumps(body),
                            {"Content-Type": "application/json"})
         response = connection.getresponse()
-    except OSError as error:
+        if response.status != 200:
+            raise_error(response.read())
+        return print_events(response)
+    except (OSError, http.client.HTTPException) as error:
         raise MeshError(f"no answer from {url}: {error}; is it running? ./mesh status") from error
-    if response.status != 200:
-        raise_error(response.read())
+    finally:
+        connection.close()
+
+
+def print_events(response: http.client.HTTPResponse) -> str:
+    """The text of a stream of server-sent events, printed as it comes."""
     said: list[str] = []
     for raw in response:
         line = raw.decode().rstrip("\r\n")
-        if not line.startswith("data: ") or line == "data: [DONE]":
+        if line == "data: [DONE]":
+            return "".join(said)
+        if not line.startswith("data: "):
             continue
         event = json.loads(line[len("data: "):])
         if "error" in event:
             print()
-            raise_error(json.dumps(event).encode())
+            raise_error(line[len("data: "):].encode())
         for choice in event["choices"]:
             text = choice["delta"].get("content") or ""
             said.append(text)
@@ -105,11 +134,11 @@ def stream_answer(url: str, model: str, messages: list[dict[str, str]],
             usage = event["usage"]
             print(f"\n[{usage['prompt_tokens']} prompt + {usage['completion_tokens']} answer "
                   "tokens]", file=sys.stderr)
-    connection.close()
-    return "".join(said)
+    print()
+    raise MeshError("the stream ended before the answer did; look: ./mesh status")
 
 
-def raise_error(body: bytes) -> None:
+def raise_error(body: bytes) -> NoReturn:
     """The gateway's error body as one line."""
     try:
         error = json.loads(body)["error"]

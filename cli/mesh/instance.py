@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import http.client
 import json
 import os
 import tempfile
@@ -10,9 +12,10 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mesh.build import ROOT
+from mesh.errors import MeshError
 
 
 @dataclass
@@ -34,6 +37,19 @@ class Instance:
         """Short, since a Unix socket's path has 107 bytes at most."""
         key = hashlib.sha256(f"{ROOT}/{self.name}".encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"expertmesh-{os.getuid()}-{key}"
+
+    def lock(self) -> IO[str]:
+        """Held for a supervisor's life, so that an instance has one; ends with the processes that
+        have it open."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        handle = (self.logs / "lock").open("w")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            raise MeshError(f"instance {self.name} runs already; look: ./mesh status, "
+                            "stop it: ./mesh down") from None
+        return handle
 
     def state(self) -> dict[str, Any] | None:
         """What the supervisor wrote, or None if it does not run."""
@@ -65,6 +81,15 @@ def same_process(pid: int, started: str) -> bool:
     return start_time(pid) == started
 
 
+def send(pid: int, started: str, number: int) -> None:
+    """A signal to that process; nothing if it is gone."""
+    if same_process(pid, started):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
 # Loopback is never behind a proxy.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -76,5 +101,5 @@ def get(address: str, path: str, timeout: float = 2.0) -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return 0, str(error)

@@ -19,8 +19,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Declares lint."""
     parser = commands.add_parser(
         "lint", help="check protos and sources",
-        description="buf STANDARD and COMMENTS on proto/, clang-format on all sources, clang-tidy on "
-                    "those that differ from HEAD (or all).")
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="buf STANDARD and COMMENTS on proto/, clang-format on all sources, clang-tidy\n"
+                    "on those that differ from HEAD (or all).",
+        epilog="examples:\n  ./mesh lint\n  ./mesh lint --fix      let clang-format rewrite files\n"
+               "  ./mesh lint --all      clang-tidy on everything: slow")
     parser.add_argument("--all", action="store_true", help="clang-tidy on every source")
     parser.add_argument("--fix", action="store_true", help="let clang-format rewrite files")
     parser.set_defaults(run=run)
@@ -31,14 +34,18 @@ def sources() -> list[str]:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.cc", "*.h"],
         cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    return [name for name in listed if (ROOT / name).exists() and not name.startswith("third_party/")]
+    return [name for name in listed
+            if (ROOT / name).exists() and not name.startswith("third_party/")]
 
 
 def changed() -> list[str]:
-    """Sources that differ from HEAD."""
-    listed = subprocess.run(["git", "diff", "--name-only", "HEAD", "--", "*.cc"], cwd=ROOT,
-                            capture_output=True, text=True, check=True).stdout.split()
-    return [name for name in listed if (ROOT / name).exists()]
+    """Sources that differ from HEAD, new ones too."""
+    listed: list[str] = []
+    for command in (["git", "diff", "--name-only", "HEAD", "--", "*.cc"],
+                    ["git", "ls-files", "--others", "--exclude-standard", "*.cc"]):
+        listed += subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
+                                 check=True).stdout.split()
+    return [name for name in listed if name in sources()]
 
 
 def step(name: str, command: list[str]) -> bool:

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from mesh import packages, venv
-from mesh.build import PROCESSES, ROOT, binary, build, folder
+from mesh.build import PROCESSES, ROOT, build, folder, refresh
 from mesh.errors import MeshError
 
 DEFAULT = ("tidy", "unit", "mesh", "fuzz")
@@ -46,10 +47,14 @@ class Count:
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Declares test."""
     parser = commands.add_parser(
-        "test", help="build and test",
-        description="Suites: " + ", ".join(SUITES) + ". Without a name: " + ", ".join(DEFAULT) + ".")
+        "test", help="build and test", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Suites: {', '.join(SUITES)}.\nWithout a name: {', '.join(DEFAULT)}.",
+        epilog="examples:\n  ./mesh test\n  ./mesh test unit --filter router\n"
+               "  ./mesh test fuzz --seconds 60\n  ./mesh test sanitize")
     parser.add_argument("suite", nargs="*", metavar="SUITE", help="which suites, in order")
-    parser.add_argument("--filter", default="", metavar="REGEX", help="only test programs like this")
+    parser.add_argument("--filter", default="", metavar="REGEX",
+                        help="only test programs with such a name")
+    parser.add_argument("--seed", type=int, default=0, help="fuzz: repeat a run (0: a new one)")
     parser.add_argument("--seconds", type=int, default=5, help="fuzz: seconds per target")
     parser.set_defaults(run=run)
 
@@ -75,35 +80,42 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_ctest(preset: str, label: str, args: argparse.Namespace, jobs: int) -> Count:
-    """Runs the ctest entries of a label; counts GoogleTest cases, and crashes as failures."""
+    """Runs the ctest entries of a label and counts their cases."""
     reports = folder(preset) / "reports" / label
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
-    command = ["ctest", "--test-dir", str(folder(preset)), "-L", f"^{label}$",
-               "--output-on-failure", "-j", str(jobs)]
-    if args.filter:
-        command += ["-R", args.filter]
+    summary = reports / "ctest.xml"
+    command = ["ctest", "--test-dir", str(folder(preset)), "-L", f"^{label}$", "-j", str(jobs),
+               "--output-on-failure", "--output-junit", str(summary)]
+    command += ["-R", args.filter] if args.filter else ["--no-tests=error"]
     env = dict(os.environ, GTEST_OUTPUT=f"json:{reports}/", ASAN_OPTIONS="detect_leaks=1",
                UBSAN_OPTIONS="print_stacktrace=1")
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as ctest:
-        assert ctest.stdout is not None
-        bad_programs = 0
-        for line in ctest.stdout:
-            print(line, end="", file=sys.stderr)
-            bad_programs += bool(re.search(r"\*\*\*(Failed|Exception|Timeout|Not Run)", line))
+    done = subprocess.run(command, env=env, stdout=sys.stderr, check=False)
+    if not summary.exists():
+        return Count(failed=int(done.returncode != 0))
     count = Count()
-    for report in reports.glob("*.json"):
-        data = json.loads(report.read_text())
-        count.failed += data["failures"] + data.get("errors", 0)
-        count.passed += data["tests"] - data["failures"] - data.get("disabled", 0)
-    # A program that crashed, or never wrote a report, failed at least once.
-    count.failed = max(count.failed, bad_programs)
+    for entry in ElementTree.parse(summary).getroot().iter("testcase"):
+        count.add(count_cases(entry.get("status", ""), reports / f"{entry.get('name')}.json"))
+    if done.returncode != 0 and count.failed == 0:
+        count.failed = 1  # e.g. there is no test of that label
     return count
+
+
+def count_cases(status: str, report: Path) -> Count:
+    """The GoogleTest cases of one ctest entry; one case for an entry that writes no report. An
+    entry that failed without a failed case, such as a crash, is one failure."""
+    bad = status in ("fail", "notrun")
+    if not report.exists():
+        return Count(passed=int(not bad), failed=int(bad))
+    data = json.loads(report.read_text())
+    failed = data["failures"] + data.get("errors", 0)
+    ran = data["tests"] - data.get("disabled", 0)
+    return Count(ran - failed, max(failed, int(bad)), data.get("disabled", 0))
 
 
 def test_programs(preset: str, label: str) -> tuple[str, ...]:
     """Build targets of a label, as ctest knows them after configuring."""
-    build(("em_base",), preset)
+    refresh(preset)
     listed = subprocess.run(["ctest", "--test-dir", str(folder(preset)), "-N", "-L", f"^{label}$"],
                             capture_output=True, text=True, check=True).stdout
     return tuple(re.findall(r"Test +#\d+: (\S+)", listed))
@@ -123,8 +135,7 @@ def mesh(args: argparse.Namespace) -> Count:
 
 def tidy(_args: argparse.Namespace) -> Count:
     """Rules of the source tree; prints `rule: ok` or each violation."""
-    if not (folder() / "compile_commands.json").exists():
-        build(("em_base",))
+    refresh("release")
     done = subprocess.run([sys.executable, str(ROOT / "tests" / "tidy" / "tidy.py"),
                            "--build", str(folder())], check=False, capture_output=True, text=True)
     sys.stderr.write(done.stdout + done.stderr)
@@ -143,7 +154,7 @@ def fuzz(args: argparse.Namespace) -> Count:
         found.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [str(target), f"-max_total_time={args.seconds}", "-timeout=10", "-rss_limit_mb=4096",
-             "-print_final_stats=0", "-verbosity=0", f"-artifact_prefix={found}/", str(found),
+             f"-seed={args.seed}", "-verbosity=0", f"-artifact_prefix={found}/", str(found),
              str(corpus)], check=False, capture_output=True, text=True)
         good = done.returncode == 0
         print(f"mesh test: {target.name}: {'ok' if good else 'FAILED'}", file=sys.stderr)
@@ -193,7 +204,6 @@ def conformance(_args: argparse.Namespace) -> Count:
 def memory(_args: argparse.Namespace) -> Count:
     """Memory of an expert worker with a quarter of bench-1b."""
     build((*PROCESSES, "expertmesh"))
-    assert binary("expertmesh").exists()
     return script(ROOT / "tests" / "memory" / "run.py", Path(sys.executable))
 
 

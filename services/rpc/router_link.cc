@@ -36,8 +36,8 @@ struct RouterLink::Reactor final : grpc::ClientBidiReactor<RegisterRequest, Regi
   void OnWriteDone(bool ok) override { link->Written(ok); }
   void OnDone(const grpc::Status& status) override {
     const auto keep = std::move(link);
+    keep->Ended(status);  // nobody knows this reactor after it
     delete this;
-    keep->Ended(status);
   }
 
   std::shared_ptr<RouterLink> link;

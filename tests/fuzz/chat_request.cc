@@ -1,4 +1,5 @@
-// Bodies of /v1/chat/completions and /v1/completions: a checked request or an error a client can read.
+// Bodies of /v1/chat/completions and /v1/completions: a checked request or an error a client can
+// read.
 #include <cmath>
 #include <variant>
 

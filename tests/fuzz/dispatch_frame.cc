@@ -1,9 +1,10 @@
-// Dispatch and combine frames (docs/protocol.md §1): an error with a frame's reason, or a batch whose
-// spans and ids hold what the page promises.
+// Dispatch and combine frames (docs/protocol.md §1): an error with a frame's reason, or a batch
+// whose spans and ids hold what the page promises.
 #include <algorithm>
 #include <memory>
 #include <vector>
 
+#include "google/protobuf/stubs/logging.h"
 #include "services/base/crc32c.h"
 #include "services/base/status.h"
 #include "services/transport/frame.h"
@@ -15,7 +16,8 @@ namespace {
 void RequireFrameReason(const absl::Status& status) {
   const base::Reason reason = base::ReasonOf(status);
   Require(reason == base::Reason::kFrameVersion || reason == base::Reason::kFrameMalformed ||
-              reason == base::Reason::kFrameChecksum || reason == base::Reason::kNonFinite,
+              reason == base::Reason::kFrameChecksum || reason == base::Reason::kNonFinite ||
+              reason == base::Reason::kProfileMismatch,
           "a frame's reason");
 }
 
@@ -66,6 +68,11 @@ void CheckAnswer(transport::Slices slices) {
 
 }  // namespace
 }  // namespace expertmesh::fuzz
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  google::protobuf::SetLogHandler(nullptr);  // it would print a line per bad string
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace expertmesh::fuzz;

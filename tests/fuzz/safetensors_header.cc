@@ -1,4 +1,5 @@
-// Headers of weight files: whatever the bytes, an error or entries inside the file that do not overlap.
+// Headers of weight files: whatever the bytes, an error or entries inside the file that do not
+// overlap.
 #include <algorithm>
 #include <vector>
 

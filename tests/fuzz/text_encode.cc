@@ -1,4 +1,5 @@
-// Text → ids → text with the preset's tokenizer: UTF-8 comes back as it was, anything else is refused.
+// Text → ids → text with the preset's tokenizer: UTF-8 comes back as it was, anything else is
+// refused.
 #include <memory>
 #include <string>
 

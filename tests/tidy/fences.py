@@ -44,7 +44,8 @@ _LIBRARIES = {
               "tests/mesh/", "tests/support/", *(f"{name}/" for name in COMPONENTS))),
     "protobuf": (re.compile(r"^google/(protobuf|rpc)/"),
                  ("services/rpc/", "services/transport/", "services/example/", "cli/",
-                  "tests/services/base/", "tests/mesh/", *(f"{name}/" for name in COMPONENTS))),
+                  "tests/services/base/", "tests/mesh/", "tests/fuzz/",
+                  *(f"{name}/" for name in COMPONENTS))),
 }
 _NOT_IN_CORE = re.compile(
     r"^(grpc|grpcpp|google|rocksdb|prometheus|boost/(?!json)|spdlog|thread$|mutex$|shared_mutex$|"
