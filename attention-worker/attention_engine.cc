@@ -42,8 +42,7 @@ AttentionEngine::AttentionEngine(const model::AttentionModel& model, ExpertDispa
       prompt_tokens_(metrics.GetCounter(metric::kAttentionPromptTokens)),
       batch_tokens_(metrics.GetHistogram(metric::kAttentionBatchTokens)),
       queue_wait_(metrics.GetHistogram(metric::kAttentionQueueWait)),
-      decode_seconds_(
-          metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "decode"}})),
+      decode_seconds_(metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "decode"}})),
       prefill_seconds_(
           metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "prefill"}})),
       metrics_(metrics) {
@@ -70,8 +69,8 @@ absl::StatusOr<LaneId> AttentionEngine::Submit(LaneRequest request,
   if (stop_) return Error(Reason::kDraining, "the worker is stopping");
   const LaneId id{next_lane_++};
   const size_t length = request.prompt.size();
-  EM_RETURN_IF_ERROR(scheduler_.Admit(id, length, length + request.max_new_tokens,
-                                      request.deadline));
+  EM_RETURN_IF_ERROR(
+      scheduler_.Admit(id, length, length + request.max_new_tokens, request.deadline));
   const uint64_t first_position = request.first_position;
   auto running = std::make_shared<Running>(id, std::move(request), std::move(sink), pages_);
   running->state.set_first_position(first_position);

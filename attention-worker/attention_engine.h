@@ -1,5 +1,5 @@
-// The step loop: takes requests, packs steps, runs the model, samples, hands tokens out. One engine thread
-// owns scheduler, lanes and lane state; everything else talks to it through a mailbox.
+// The step loop: takes requests, packs steps, runs the model, samples, hands tokens out. One engine
+// thread owns scheduler, lanes and lane state; everything else talks to it through a mailbox.
 #pragma once
 
 #include <atomic>
@@ -49,8 +49,8 @@ class AttentionEngine {
  public:
   struct Options {
     int threads = 1;
-    SchedulerOptions scheduler;      // pages_total is set from kv_pages
-    std::vector<bool> masked_tokens; // never sampled; empty = none
+    SchedulerOptions scheduler;       // pages_total is set from kv_pages
+    std::vector<bool> masked_tokens;  // never sampled; empty = none
     std::vector<uint32_t> end_tokens;
   };
   /// All references outlive the engine; the dispatcher's Begin/Finish run on the engine thread.
@@ -100,16 +100,16 @@ class AttentionEngine {
   ExpertDispatcher& experts_;
   const Options options_;
   const base::Clock& clock_;
-  model::PagePool pages_;   // engine thread
-  base::ThreadPool pool_;   // engine thread
+  model::PagePool pages_;  // engine thread
+  base::ThreadPool pool_;  // engine thread
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  bool stop_ = false;                                                // guarded by mutex_
-  uint64_t next_lane_ = 1;                                           // guarded by mutex_
-  Scheduler scheduler_;                                              // guarded by mutex_
-  std::unordered_map<base::LaneId, std::shared_ptr<Running>> lanes_; // guarded by mutex_
-  Load load_;                                                        // guarded by mutex_
+  bool stop_ = false;                                                 // guarded by mutex_
+  uint64_t next_lane_ = 1;                                            // guarded by mutex_
+  Scheduler scheduler_;                                               // guarded by mutex_
+  std::unordered_map<base::LaneId, std::shared_ptr<Running>> lanes_;  // guarded by mutex_
+  Load load_;                                                         // guarded by mutex_
 
   telemetry::Gauge running_gauge_, queued_gauge_, kv_ratio_, kv_pages_used_;
   telemetry::Counter generated_tokens_, prompt_tokens_;

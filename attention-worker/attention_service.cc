@@ -66,8 +66,8 @@ absl::Status TakeDebug(const GenerateRequest& request, const WorkerIdentity& ide
   return TakeForcedExperts(debug, identity, lane);
 }
 
-// Streams one lane's events. Lives until OnDone; the lane's sink keeps it through a shared_ptr, since the
-// engine may speak after the call is over.
+// Streams one lane's events. Lives until OnDone; the lane's sink keeps it through a shared_ptr,
+// since the engine may speak after the call is over.
 class GenerateStream final : public LaneSink, public std::enable_shared_from_this<GenerateStream> {
  public:
   // What gRPC owns: deletes itself in OnDone.
@@ -185,14 +185,14 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
   AttentionEngine& engine_;
   size_t prompt_tokens_ = 0;
   std::mutex mutex_;
-  Reactor* reactor_ = nullptr;           // guarded by mutex_; null once the call is over
-  base::LaneId lane_{};                  // guarded by mutex_
-  std::deque<GenerateResponse> queue_;   // guarded by mutex_; at most max_tokens + 2
-  grpc::Status end_;                     // guarded by mutex_
-  bool writing_ = false;                 // guarded by mutex_
-  bool ended_ = false;                   // guarded by mutex_
-  bool cancelled_ = false;               // guarded by mutex_
-  bool finished_ = false;                // guarded by mutex_
+  Reactor* reactor_ = nullptr;          // guarded by mutex_; null once the call is over
+  base::LaneId lane_{};                 // guarded by mutex_
+  std::deque<GenerateResponse> queue_;  // guarded by mutex_; at most max_tokens + 2
+  grpc::Status end_;                    // guarded by mutex_
+  bool writing_ = false;                // guarded by mutex_
+  bool ended_ = false;                  // guarded by mutex_
+  bool cancelled_ = false;              // guarded by mutex_
+  bool finished_ = false;               // guarded by mutex_
 };
 
 }  // namespace

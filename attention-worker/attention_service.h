@@ -25,13 +25,14 @@ struct WorkerIdentity {
   bool debug_api = false;
 };
 
-/// Turns a GenerateRequest into a LaneRequest, or says what is wrong with it. `now` starts the budget.
+/// Turns a GenerateRequest into a LaneRequest, or says what is wrong with it. `now` starts the
+/// budget.
 absl::StatusOr<LaneRequest> ToLaneRequest(const inference::v1::GenerateRequest& request,
                                           const WorkerIdentity& identity, base::Instant now,
                                           base::Micros budget);
 
-/// inference.v1.InferenceService. `admit` says whether new work is taken now (ready, not draining, experts
-/// hosted).
+/// inference.v1.InferenceService. `admit` says whether new work is taken now (ready, not draining,
+/// experts hosted).
 class GenerateService final : public inference::v1::InferenceService::CallbackService {
  public:
   GenerateService(AttentionEngine& engine, WorkerIdentity identity, const base::Clock& clock,
@@ -39,8 +40,7 @@ class GenerateService final : public inference::v1::InferenceService::CallbackSe
       : engine_(engine), identity_(std::move(identity)), clock_(clock), admit_(std::move(admit)) {}
 
   grpc::ServerWriteReactor<inference::v1::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* context,
-      const inference::v1::GenerateRequest* request) override;
+      grpc::CallbackServerContext* context, const inference::v1::GenerateRequest* request) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const inference::v1::ListModelsRequest* request,
                                        inference::v1::ListModelsResponse* response) override;
@@ -57,7 +57,10 @@ class DescribeService final : public attention::v1::AttentionService::CallbackSe
  public:
   DescribeService(const AttentionEngine& engine, const ExpertDispatcher& experts,
                   const model::LaneStateDeclaration& lane_state, WorkerIdentity identity)
-      : engine_(engine), experts_(experts), lane_state_(lane_state), identity_(std::move(identity)) {}
+      : engine_(engine),
+        experts_(experts),
+        lane_state_(lane_state),
+        identity_(std::move(identity)) {}
 
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const attention::v1::DescribeRequest* request,

@@ -23,8 +23,7 @@ ExpertDispatcher::ExpertDispatcher(Options options, const base::Clock& clock,
       dispatch_bytes_(metrics.GetCounter(metric::kAttentionDispatchBytes)),
       retries_(metrics.GetCounter(metric::kAttentionDispatchRetries)),
       extra_partials_(metrics.GetCounter(metric::kAttentionExtraPartialRows)),
-      layer_seconds_(
-          metrics.GetHistogram(metric::kAttentionDispatchDuration, {{"leg", "layer"}})),
+      layer_seconds_(metrics.GetHistogram(metric::kAttentionDispatchDuration, {{"leg", "layer"}})),
       imbalance_(metrics.GetGauge(metric::kAttentionGateImbalance)),
       epoch_(metrics.GetGauge(metric::kAttentionPlacementEpoch)) {}
 
@@ -116,7 +115,8 @@ void ExpertDispatcher::NoteImbalance(const model::MoeCall& call) {
     if (expert < rows.size()) ++rows[expert];
   }
   if (rows.empty() || call.expert_ids.empty()) return;
-  const double mean = static_cast<double>(call.expert_ids.size()) / static_cast<double>(rows.size());
+  const double mean =
+      static_cast<double>(call.expert_ids.size()) / static_cast<double>(rows.size());
   imbalance_.Set(*std::max_element(rows.begin(), rows.end()) / mean);
 }
 
@@ -158,13 +158,11 @@ void ExpertDispatcher::Send(const DispatchAction& action) {
   header.set_profile(options_.profile.name);
   const base::Instant now = clock_.Now();
   for (size_t lane : LanesOf(part)) {
-    const auto rows = std::count_if(part.rows.begin(), part.rows.end(), [&](uint32_t row) {
-      return lane_of_row_[row] == lane;
-    });
+    const auto rows = std::count_if(part.rows.begin(), part.rows.end(),
+                                    [&](uint32_t row) { return lane_of_row_[row] == lane; });
     header.add_lane_row_counts(static_cast<uint32_t>(rows));
     const int64_t left = lanes_[lane].deadline.us - now.us;
-    header.add_lane_budgets_us(
-        static_cast<uint32_t>(std::clamp<int64_t>(left, 0, UINT32_MAX)));
+    header.add_lane_budgets_us(static_cast<uint32_t>(std::clamp<int64_t>(left, 0, UINT32_MAX)));
   }
   std::vector<float> weights(part.entries.size());
   for (size_t i = 0; i < weights.size(); ++i) weights[i] = call_.expert_weights[part.entries[i]];

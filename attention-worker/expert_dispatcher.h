@@ -1,5 +1,5 @@
-// Drives core/dispatch with a transport: the ExpertBackend of a mesh. One engine thread calls Begin and
-// Finish; views, connections and answers come in from other threads through a bounded mailbox.
+// Drives core/dispatch with a transport: the ExpertBackend of a mesh. One engine thread calls Begin
+// and Finish; views, connections and answers come in from other threads through a bounded mailbox.
 #pragma once
 
 #include <atomic>
@@ -36,8 +36,8 @@ class ExpertDispatcher final : public model::ExpertBackend {
   ExpertDispatcher(Options options, const base::Clock& clock, telemetry::Metrics& metrics);
   ~ExpertDispatcher() override;
 
-  /// Must be called once before the first step. Not owned; it is destroyed before the dispatcher, or
-  /// Detach is called first.
+  /// Must be called once before the first step. Not owned; it is destroyed before the dispatcher,
+  /// or Detach is called first.
   void Attach(transport::Transport* transport) { transport_ = transport; }
 
   /// A new view; any thread. Peers are added and removed on the calling thread.
@@ -77,11 +77,11 @@ class ExpertDispatcher final : public model::ExpertBackend {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  PlacementView view_;                           // guarded by mutex_
-  std::map<std::string, Replica> peers_;         // guarded by mutex_: what the transport was told
+  PlacementView view_;                    // guarded by mutex_
+  std::map<std::string, Replica> peers_;  // guarded by mutex_: what the transport was told
   std::vector<std::pair<std::string, bool>> connection_changes_;  // guarded by mutex_
-  bool changed_ = false;                         // guarded by mutex_
-  std::vector<Event> mailbox_;                   // guarded by mutex_; at most one per call in flight
+  bool changed_ = false;                                          // guarded by mutex_
+  std::vector<Event> mailbox_;  // guarded by mutex_; at most one per call in flight
 
   // Engine thread only.
   PlacementView step_view_;

@@ -19,25 +19,34 @@ int main(int argc, char** argv) {
   lifecycle::AddProcessFlags(app, process_options);
   app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
-  app.add_option("--profile", options.profile, "Arithmetic: bf16 or exact-f32")->capture_default_str();
-  app.add_option("--transport", options.transport, "grpc, or inproc for all experts in this process")
+  app.add_option("--profile", options.profile, "Arithmetic: bf16 or exact-f32")
       ->capture_default_str();
-  app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")->capture_default_str();
+  app.add_option("--transport", options.transport,
+                 "grpc, or inproc for all experts in this process")
+      ->capture_default_str();
+  app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
+      ->capture_default_str();
   app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
   app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
   app.add_option("--max-batch", steps.lanes_max, "Sequences in one step")
-      ->check(CLI::Range(1, 4096))->capture_default_str();
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   app.add_option("--queue", steps.queue_max, "Requests that may wait")->capture_default_str();
   app.add_option("--step-tokens", steps.step_tokens, "Tokens in one step")
-      ->check(CLI::Range(1, 65536))->capture_default_str();
-  app.add_option("--prefill-chunk", steps.prefill_chunk, "Prompt tokens of one sequence in one step")
-      ->check(CLI::Range(1, 65536))->capture_default_str();
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app.add_option("--prefill-chunk", steps.prefill_chunk,
+                 "Prompt tokens of one sequence in one step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   app.add_option("--kv-pages", steps.pages_total,
                  "Pages of lane state (64 tokens each); 0 chooses, at most 1 GiB");
   app.add_option("--expert-wait-ms", wait_ms, "How long rows wait for a lost expert pool")
-      ->check(CLI::Range(0, 600000))->capture_default_str();
+      ->check(CLI::Range(0, 600000))
+      ->capture_default_str();
   app.add_option("--expert-timeout-ms", timeout_ms, "How long one expert call may take")
-      ->check(CLI::Range(1, 600000))->capture_default_str();
+      ->check(CLI::Range(1, 600000))
+      ->capture_default_str();
   app.add_flag("--debug-api", options.debug_api, "Allow the debug block of inference.v1.Generate");
   app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
                "Mask excluded gate groups with 0 as transformers does, instead of -inf");

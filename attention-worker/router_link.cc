@@ -130,8 +130,8 @@ absl::Status RouterLink::Admit() const {
   if (process_.draining()) return Error(Reason::kDraining, "this worker is draining");
   if (!placed_) return Error(Reason::kNotReady, process_.not_ready_reason());
   if (missing_.empty()) return absl::OkStatus();
-  return Error(Reason::kExpertsUnavailable,
-               absl::StrCat("no live worker hosts experts ", missing_), {{"experts", missing_}});
+  return Error(Reason::kExpertsUnavailable, absl::StrCat("no live worker hosts experts ", missing_),
+               {{"experts", missing_}});
 }
 
 }  // namespace expertmesh::attention_worker

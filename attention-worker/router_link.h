@@ -1,5 +1,5 @@
-// What the router's view means to an attention worker: the placement to dispatch by, its own readiness,
-// the peers that /statusz shows.
+// What the router's view means to an attention worker: the placement to dispatch by, its own
+// readiness, the peers that /statusz shows.
 #pragma once
 
 #include <map>
@@ -29,7 +29,8 @@ class RouterLink {
   /// transport::PeerListener.
   void OnPeer(const std::string& worker, bool up, const std::string& why);
 
-  /// OK while every expert has a live replica; else kExpertsUnavailable or kNotReady. New requests ask.
+  /// OK while every expert has a live replica; else kExpertsUnavailable or kNotReady. New requests
+  /// ask.
   absl::Status Admit() const;
 
  private:
@@ -39,8 +40,8 @@ class RouterLink {
   ExpertDispatcher& experts_;
   lifecycle::Process& process_;
   mutable std::mutex mutex_;
-  std::string missing_;                           // guarded by mutex_; slice text of what nobody hosts
-  bool placed_ = false;                           // guarded by mutex_; an epoch was seen
+  std::string missing_;  // guarded by mutex_; slice text of what nobody hosts
+  bool placed_ = false;  // guarded by mutex_; an epoch was seen
   std::map<std::string, std::string> addresses_;  // guarded by mutex_; expert workers by name
   std::map<std::string, bool> connected_;         // guarded by mutex_
   std::map<std::string, std::pair<std::string, std::string>> others_;  // name → role, address

@@ -1,4 +1,5 @@
-// An attention worker as a process: loads the model, runs the engine, serves, registers with the routers.
+// An attention worker as a process: loads the model, runs the engine, serves, registers with the
+// routers.
 #pragma once
 
 #include <chrono>
@@ -18,13 +19,13 @@ namespace expertmesh::attention_worker {
 
 struct WorkerOptions {
   std::string model_directory;
-  std::string served_model_name;   // empty: the directory's name
+  std::string served_model_name;  // empty: the directory's name
   std::string profile = "bf16";
   std::string transport = "grpc";  // or "inproc": all experts in this process
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers;
   int threads = 1;
-  SchedulerOptions scheduler;      // pages_total 0: enough for lanes_max sequences, at most 1 GiB
+  SchedulerOptions scheduler;  // pages_total 0: enough for lanes_max sequences, at most 1 GiB
   DispatchLimits limits;
   bool debug_api = false;
   bool masked_gate_group_zero = false;

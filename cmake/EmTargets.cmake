@@ -22,8 +22,8 @@ function(em_binary name)
   target_link_libraries(${name} PRIVATE em::compile_options ${ARG_DEPS})
 endfunction()
 
-# em_test(NAME SOURCES … DEPS … [LABEL unit] [TIMEOUT 120])  → a GoogleTest binary bin/NAME, one ctest
-# entry named NAME. The label is the suite that `./mesh test LABEL` runs; "unit" if none is given.
+# em_test(NAME SOURCES … DEPS … [LABEL unit] [TIMEOUT 120])  → a GoogleTest binary bin/NAME and a
+# ctest entry of that name. The label is the suite that `./mesh test LABEL` runs.
 function(em_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_LABEL)
@@ -36,7 +36,8 @@ function(em_test name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_compile_definitions(${name} PRIVATE
     EXPERTMESH_SOURCE_DIR="${PROJECT_SOURCE_DIR}" EXPERTMESH_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
-  target_link_libraries(${name} PRIVATE em::compile_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE em::compile_options ${ARG_DEPS}
+                        GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()

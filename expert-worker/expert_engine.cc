@@ -274,11 +274,12 @@ std::string ExpertEngine::StatusJson() const {
   size_t layers = 0;
   for (uint32_t layer = 0; layer < kLayersMax; ++layer) layers += slice_->HasRoutedExperts(layer);
   return absl::StrCat("{\"hosted\":", experts * layers, ",\"used\":", used_.size(),
-                      ",\"experts_per_layer\":", experts, ",\"of\":", slice_->expert_count(), ",\"rows_total\":", d.rows_total(),
-                      ",\"expert_bytes\":", d.expert_bytes(), ",\"queued_rows\":",
-                      batcher_.queued_rows(), ",\"epoch\":\"", d.epoch().term(), ".",
-                      d.epoch().number(), "\",\"profile\":\"", d.profile(), "\",\"fingerprint\":\"",
-                      d.fingerprint(), "\",\"revision\":\"", d.model().revision(), "\"}");
+                      ",\"experts_per_layer\":", experts, ",\"of\":", slice_->expert_count(),
+                      ",\"rows_total\":", d.rows_total(), ",\"expert_bytes\":", d.expert_bytes(),
+                      ",\"queued_rows\":", batcher_.queued_rows(), ",\"epoch\":\"",
+                      d.epoch().term(), ".", d.epoch().number(), "\",\"profile\":\"", d.profile(),
+                      "\",\"fingerprint\":\"", d.fingerprint(), "\",\"revision\":\"",
+                      d.model().revision(), "\"}");
 }
 
 }  // namespace expertmesh::expert_worker

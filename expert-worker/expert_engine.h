@@ -1,5 +1,5 @@
-// Frames in, sums out: checks a frame against the slice, queues it, computes batches on one engine thread
-// and replies. Drives core/ with the clock.
+// Frames in, sums out: checks a frame against the slice, queues it, computes batches on one engine
+// thread and replies. Drives core/ with the clock.
 #pragma once
 
 #include <atomic>
@@ -28,8 +28,8 @@ class ExpertEngine {
     std::string model;  // served name
   };
   /// `clock` and `metrics` outlive the engine.
-  ExpertEngine(std::unique_ptr<model::ExpertSlice> slice, Options options,
-               const base::Clock& clock, telemetry::Metrics& metrics);
+  ExpertEngine(std::unique_ptr<model::ExpertSlice> slice, Options options, const base::Clock& clock,
+               telemetry::Metrics& metrics);
   ~ExpertEngine();
 
   /// transport::FrameHandler; any thread. A bad frame is answered with its reason at once.

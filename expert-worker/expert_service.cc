@@ -53,8 +53,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
         core->OnFrame(std::move(frame), std::move(reply));
       },
       [core] { return core->Describe(); });
-  EM_ASSIGN_OR_RETURN(worker->server_, rpc::Server::Start({options.listen, &metrics},
-                                                          {worker->service_.get()}));
+  EM_ASSIGN_OR_RETURN(worker->server_,
+                      rpc::Server::Start({options.listen, &metrics}, {worker->service_.get()}));
   process.AddStatusSection("experts", [core] { return core->StatusJson(); });
   EM_RETURN_IF_ERROR(process.Announce(worker->server_->address()));
   worker->server_->SetServing(true);

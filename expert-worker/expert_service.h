@@ -17,7 +17,7 @@ struct WorkerOptions {
   std::string model_directory;
   std::string served_model_name;  // empty: the directory's name
   std::string profile = "bf16";
-  std::string slice;              // "0-15"; empty: every expert
+  std::string slice;  // "0-15"; empty: every expert
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers;
   int threads = 1;

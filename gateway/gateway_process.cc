@@ -2,46 +2,71 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <condition_variable>
 #include <ctime>
+#include <mutex>
+#include <stop_token>
 #include <utility>
 
 #include "services/base/model_name.h"
 #include "services/base/status.h"
 
 namespace expertmesh::gateway {
+namespace {
+
+constexpr auto kTick = std::chrono::milliseconds(250);
+
+template <class Action>
+std::jthread Repeat(Action action) {
+  return std::jthread([action](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any changed;
+    while (!stop.stop_requested()) {
+      action();
+      std::unique_lock lock(mutex);
+      changed.wait_for(lock, stop, kTick, [] { return false; });
+    }
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GatewayProcess>> GatewayProcess::Start(const GatewayOptions& options,
+                                                                      lifecycle::Process& process,
+                                                                      telemetry::Metrics& metrics) {
+  std::unique_ptr<GatewayProcess> gateway(new GatewayProcess(process));
+  process.SetNotReady("loading the tokenizer");
+  EM_RETURN_IF_ERROR(gateway->LoadModel(options, metrics));
+  process.SetNotReady("waiting for a router");
+  EM_RETURN_IF_ERROR(gateway->Serve(options, metrics));
+  gateway->Register(options);
+  return gateway;
+}
 
 absl::Status GatewayProcess::LoadModel(const GatewayOptions& options, telemetry::Metrics& metrics) {
   api_.model = base::ModelName(options.model_directory, options.served_model_name);
   EM_ASSIGN_OR_RETURN(api_.config, model::LoadConfig(options.model_directory));
   EM_ASSIGN_OR_RETURN(api_.tokenizer, model::Tokenizer::Load(options.model_directory));
-  EM_ASSIGN_OR_RETURN(api_.encoding,
-                      model::ChatEncodingFromFlag(options.chat_encoding, api_.config.model_type,
-                                                  *api_.tokenizer));
+  EM_ASSIGN_OR_RETURN(
+      api_.encoding,
+      model::ChatEncodingFromFlag(options.chat_encoding, api_.config.model_type, *api_.tokenizer));
   api_.request_timeout = std::chrono::seconds(options.request_timeout_s);
-  api_.body_bytes_max = options.body_mb_max << 20;
   api_.created = std::time(nullptr);
-  api_.metrics = &metrics;
+  metrics_.emplace(metrics, api_.model);
+  api_.metrics = &*metrics_;
   mesh_ = std::make_unique<MeshView>(api_.model, process_);
   api_.mesh = mesh_.get();
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<GatewayProcess>> GatewayProcess::Start(
-    const GatewayOptions& options, lifecycle::Process& process, telemetry::Metrics& metrics) {
-  std::unique_ptr<GatewayProcess> gateway(new GatewayProcess(process));
-  process.SetNotReady("loading the tokenizer");
-  EM_RETURN_IF_ERROR(gateway->LoadModel(options, metrics));
-  process.SetNotReady("waiting for a router");
-  gateway->inference_ = std::make_unique<InferenceService>(gateway->api_);
-  EM_ASSIGN_OR_RETURN(gateway->grpc_, rpc::Server::Start({options.listen, &metrics},
-                                                         {gateway->inference_.get()}));
-  EM_ASSIGN_OR_RETURN(gateway->http_, HttpServer::Start(options.http, gateway->api_));
-  spdlog::info("HTTP on {} serves model {}", gateway->http_->address(), gateway->api_.model);
-  EM_RETURN_IF_ERROR(process.Announce(gateway->grpc_->address(),
-                                      {{"http_address", gateway->http_->address()}}));
-  gateway->grpc_->SetServing(true);
-  gateway->Register(options);
-  return gateway;
+absl::Status GatewayProcess::Serve(const GatewayOptions& options, telemetry::Metrics& metrics) {
+  inference_ = std::make_unique<InferenceService>(api_);
+  EM_ASSIGN_OR_RETURN(grpc_, rpc::Server::Start({options.listen, &metrics}, {inference_.get()}));
+  EM_ASSIGN_OR_RETURN(http_, HttpServer::Start(options.http, api_));
+  spdlog::info("HTTP on {} and gRPC on {} serve model {}", http_->address(), grpc_->address(),
+               api_.model);
+  return process_.Announce(grpc_->address(), {{"http_address", http_->address()}});
 }
 
 void GatewayProcess::Register(const GatewayOptions& options) {
@@ -54,23 +79,35 @@ void GatewayProcess::Register(const GatewayOptions& options) {
   hello.mutable_model()->set_model(api_.model);
   router_ = std::make_unique<rpc::RouterClient>(
       options.routers, std::move(hello),
-      [this](const router::v1::View& view) {
-        mesh_->OnView(view);
-        router::v1::Report report;
-        report.set_ready(process_.ready());
-        report.set_reason(process_.not_ready_reason());
-        report.set_draining(process_.draining());
-        if (router_) router_->Report(report);
-      },
+      [this](const router::v1::View& view) { mesh_->OnView(view); },
       [this](const std::string& address, bool up, const std::string& reason) {
         mesh_->OnRouter(address, up, reason);
       });
-  process_.OnDrain([this] { grpc_->SetServing(false); });
+  ticker_ = Repeat([this] {
+    mesh_->CheckConnections();
+    Report();
+  });
+}
+
+// Sent by the client only where it differs from the last.
+void GatewayProcess::Report() {
+  const bool ready = process_.ready();
+  grpc_->SetServing(ready && !process_.draining());
+  router::v1::Report report;
+  report.set_ready(ready);
+  report.set_reason(process_.not_ready_reason());
+  report.set_draining(process_.draining());
+  router_->Report(report);
 }
 
 void GatewayProcess::Stop(std::chrono::milliseconds grace) {
+  const auto end = std::chrono::steady_clock::now() + grace;
+  if (grpc_) grpc_->SetServing(false);
   if (http_) http_->Stop(grace);
-  if (grpc_) grpc_->Shutdown(grace);
+  const auto left =
+      std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+  if (grpc_) grpc_->Shutdown(std::max(left, std::chrono::milliseconds(0)));
+  ticker_ = std::jthread();
   if (router_) router_->Stop();
 }
 

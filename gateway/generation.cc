@@ -1,32 +1,22 @@
 #include "gateway/generation.h"
 
+#include <grpcpp/channel.h>
+
+#include <mutex>
 #include <utility>
 
+#include "services/base/status.h"
 #include "services/rpc/status.h"
 
 namespace expertmesh::gateway {
 
-namespace {
-constexpr size_t kQueueMax = 256;  // events; then reading stops until they are taken
-}
+using inference::v1::GenerateRequest;
+using inference::v1::GenerateResponse;
 
+// Shared by the Generation and gRPC's reactor; lives until both are done with it.
 class Generation::Call : public std::enable_shared_from_this<Call> {
  public:
-  // gRPC's half; deletes itself in OnDone.
-  struct Reactor final : grpc::ClientReadReactor<inference::v1::GenerateResponse> {
-    explicit Reactor(std::shared_ptr<Call> c) : call(std::move(c)) {}
-    void OnReadDone(bool ok) override { call->Received(*this, ok); }
-    void OnDone(const grpc::Status& status) override {
-      const auto keep = std::move(call);
-      keep->Ended(status);
-      delete this;
-    }
-    std::shared_ptr<Call> call;
-    grpc::ClientContext context;
-    inference::v1::GenerateResponse event;
-  };
-
-  Call(std::shared_ptr<grpc::Channel> channel, inference::v1::GenerateRequest request, Wake wake)
+  Call(const std::shared_ptr<grpc::Channel>& channel, GenerateRequest request, Wake wake)
       : stub_(inference::v1::InferenceService::NewStub(channel)),
         request_(std::move(request)),
         wake_(std::move(wake)) {}
@@ -39,7 +29,7 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
       reactor_ = reactor;
     }
     stub_->async()->Generate(&reactor->context, &request_, reactor);
-    reactor->AddHold();  // reading may resume outside of reactions
+    reactor->AddHold();  // reading may resume outside of reactions; released when reading ends
     reactor->StartRead(&reactor->event);
     reactor->StartCall();
   }
@@ -47,28 +37,45 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
   Batch Take() {
     std::lock_guard lock(mutex_);
     Batch batch;
-    batch.events.assign(std::make_move_iterator(queue_.begin()), std::make_move_iterator(queue_.end()));
-    queue_.clear();
+    batch.events.swap(queue_);
+    queue_bytes_ = 0;
     batch.ended = ended_;
     batch.status = status_;
-    if (paused_) {
-      paused_ = false;
-      reactor_->StartRead(&reactor_->event);
-    }
+    ResumeLocked();
     return batch;
   }
 
   void Cancel() {
     std::lock_guard lock(mutex_);
-    if (reactor_ == nullptr) return;
+    if (cancelled_ || reactor_ == nullptr) return;
+    cancelled_ = true;
+    queue_.clear();
+    queue_bytes_ = 0;
     reactor_->context.TryCancel();
-    if (paused_) {  // a read must be out for the end to be seen
-      paused_ = false;
-      reactor_->StartRead(&reactor_->event);
-    }
+    ResumeLocked();  // a read must be out for the end to be seen
   }
 
  private:
+  // What gRPC calls; deletes itself in OnDone.
+  struct Reactor final : grpc::ClientReadReactor<GenerateResponse> {
+    explicit Reactor(std::shared_ptr<Call> c) : call(std::move(c)) {}
+    void OnReadDone(bool ok) override { call->Received(*this, ok); }
+    void OnDone(const grpc::Status& status) override {
+      const std::shared_ptr<Call> keep = std::move(call);
+      keep->Ended(status);
+      delete this;
+    }
+    std::shared_ptr<Call> call;
+    grpc::ClientContext context;
+    GenerateResponse event;
+  };
+
+  void ResumeLocked() {
+    if (!paused_) return;
+    paused_ = false;
+    reactor_->StartRead(&reactor_->event);
+  }
+
   void Received(Reactor& reactor, bool ok) {
     if (!ok) {
       reactor.RemoveHold();
@@ -76,8 +83,12 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
     }
     {
       std::lock_guard lock(mutex_);
-      queue_.push_back(std::move(reactor.event));
-      paused_ = queue_.size() >= kQueueMax;
+      if (!cancelled_) {
+        finished_ = finished_ || reactor.event.has_finished();
+        queue_bytes_ += reactor.event.ByteSizeLong();
+        queue_.push_back(std::move(reactor.event));
+      }
+      paused_ = queue_.size() >= kQueueEventsMax || queue_bytes_ >= kQueueBytesMax;
       if (!paused_) reactor.StartRead(&reactor.event);
     }
     wake_();
@@ -89,25 +100,31 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
       reactor_ = nullptr;
       ended_ = true;
       status_ = rpc::FromGrpcStatus(status);
+      if (status_.ok() && !finished_) {
+        status_ = base::Error(base::Reason::kInternal,
+                              "the attention worker ended its stream without an end of the answer");
+      }
     }
     wake_();
   }
 
   const std::unique_ptr<inference::v1::InferenceService::Stub> stub_;
-  const inference::v1::GenerateRequest request_;
+  const GenerateRequest request_;
   const Wake wake_;
   std::mutex mutex_;
-  Reactor* reactor_ = nullptr;                             // guarded by mutex_
-  std::deque<inference::v1::GenerateResponse> queue_;      // guarded by mutex_
-  bool paused_ = false;                                    // guarded by mutex_
-  bool ended_ = false;                                     // guarded by mutex_
-  absl::Status status_;                                    // guarded by mutex_
+  Reactor* reactor_ = nullptr;           // guarded by mutex_; null once the call is over
+  std::vector<GenerateResponse> queue_;  // guarded by mutex_
+  size_t queue_bytes_ = 0;               // guarded by mutex_
+  bool paused_ = false;                  // guarded by mutex_: no read is out
+  bool cancelled_ = false;               // guarded by mutex_
+  bool finished_ = false;                // guarded by mutex_: a Finished event came
+  bool ended_ = false;                   // guarded by mutex_
+  absl::Status status_;                  // guarded by mutex_
 };
 
-Generation::Generation(std::shared_ptr<grpc::Channel> channel,
-                       inference::v1::GenerateRequest request, const rpc::Identity& identity,
-                       std::chrono::microseconds budget, Wake wake)
-    : call_(std::make_shared<Call>(std::move(channel), std::move(request), std::move(wake))) {
+Generation::Generation(const std::shared_ptr<grpc::Channel>& channel, GenerateRequest request,
+                       const rpc::Identity& identity, std::chrono::microseconds budget, Wake wake)
+    : call_(std::make_shared<Call>(channel, std::move(request), std::move(wake))) {
   call_->Start(identity, budget);
 }
 

@@ -1,26 +1,29 @@
-// One Generate call to an attention worker: events queue here, bounded; a full queue stops reading.
+// One Generate call to an attention worker. Its events queue here, bounded; a full queue stops
+// reading, and gRPC's flow control then stops the worker's stream.
 #pragma once
 
-#include <grpcpp/channel.h>
-
 #include <chrono>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "expertmesh/inference/v1/inference.grpc.pb.h"
 #include "services/rpc/identity.h"
 
 namespace expertmesh::gateway {
 
-/// Thread-safe. Cancelled when the last owner lets go.
+/// Thread-safe. The destructor cancels the call.
 class Generation {
  public:
-  /// `wake` is called on a gRPC thread whenever Take would return something.
+  static constexpr size_t kQueueEventsMax = 256;
+  static constexpr size_t kQueueBytesMax = size_t{4} << 20;
+
+  /// Called on gRPC threads when Take has something new, without any lock held; one such call may
+  /// still come after the destructor. What it captures must allow that.
   using Wake = std::function<void()>;
-  Generation(std::shared_ptr<grpc::Channel> channel, inference::v1::GenerateRequest request,
+
+  Generation(const std::shared_ptr<grpc::Channel>& channel, inference::v1::GenerateRequest request,
              const rpc::Identity& identity, std::chrono::microseconds budget, Wake wake);
   ~Generation();
   Generation(const Generation&) = delete;
@@ -28,12 +31,13 @@ class Generation {
 
   struct Batch {
     std::vector<inference::v1::GenerateResponse> events;
-    bool ended = false;   // after these events nothing comes
-    absl::Status status;  // how it ended
+    bool ended = false;   // nothing comes after these events
+    absl::Status status;  // how it ended; OK only behind a Finished event
     bool empty() const { return events.empty() && !ended; }
   };
   /// What has come since the last call; never blocks.
   Batch Take();
+  /// Ends the call soon with kCancelled; events that wait are dropped.
   void Cancel();
 
  private:

@@ -1,11 +1,13 @@
 #include "gateway/inference_service.h"
 
-#include <deque>
 #include <mutex>
-#include <optional>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "gateway/core/http_target.h"
 #include "gateway/generation.h"
+#include "model/tokenizer/detokenizer.h"
 #include "services/base/status.h"
 #include "services/rpc/identity.h"
 #include "services/rpc/status.h"
@@ -16,14 +18,19 @@ namespace {
 using inference::v1::GenerateRequest;
 using inference::v1::GenerateResponse;
 
+constexpr size_t kNameShownMax = 100;
+
 // Text segments become token runs; everything else stays.
-absl::StatusOr<GenerateRequest> Tokenized(const Api& api, const GenerateRequest& request) {
+absl::StatusOr<GenerateRequest> Tokenized(const Api& api, const GenerateRequest& request,
+                                          const std::string& request_id) {
   GenerateRequest out = request;
   if (out.model().model().empty()) out.mutable_model()->set_model(api.model);
   if (out.model().model() != api.model) {
     return base::Error(base::Reason::kModelNotFound,
-                       "model " + out.model().model() + " is not served here, but " + api.model);
+                       absl::StrCat("model '", Printable(out.model().model(), kNameShownMax),
+                                    "' is not served here, but '", api.model, "'"));
   }
+  if (out.request_id().empty()) out.set_request_id(request_id);
   for (auto& segment : *out.mutable_segments()) {
     if (!segment.has_text()) continue;
     EM_ASSIGN_OR_RETURN(const auto ids, api.tokenizer->Encode(segment.text().text(), false));
@@ -32,10 +39,11 @@ absl::StatusOr<GenerateRequest> Tokenized(const Api& api, const GenerateRequest&
   return out;
 }
 
-// Passes the events of a worker on, one write at a time. Shared by gRPC's reactor and the worker's call,
-// whose last wake may come after the reactor is gone.
+// Passes a worker's events on, one write at a time; takes more of them only when all are written.
+// Shared by gRPC's reactor and the worker's call, whose last wake may come after the reactor's end.
 class Relay final : public std::enable_shared_from_this<Relay> {
  public:
+  // What gRPC calls; deletes itself in OnDone.
   struct Reactor final : grpc::ServerWriteReactor<GenerateResponse> {
     explicit Reactor(std::shared_ptr<Relay> r) : relay(std::move(r)) {}
     void OnWriteDone(bool /*ok*/) override { relay->Written(); }
@@ -44,7 +52,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
       relay->Detach();
       delete this;
     }
-    std::shared_ptr<Relay> relay;
+    const std::shared_ptr<Relay> relay;
   };
 
   explicit Relay(const Api& api) : detokenizer_(*api.tokenizer, true) {}
@@ -56,14 +64,14 @@ class Relay final : public std::enable_shared_from_this<Relay> {
 
   void Begin(const MeshView::Target& target, GenerateRequest request, const rpc::Identity& identity,
              std::chrono::microseconds budget) {
-    auto wake = [weak = weak_from_this()] {
-      if (const auto self = weak.lock()) self->Pump();
-    };
-    auto generation =
-        std::make_unique<Generation>(target.channel, std::move(request), identity, budget, wake);
     {
       std::lock_guard lock(mutex_);
-      generation_ = std::move(generation);
+      if (reactor_ == nullptr) return;
+      generation_ = std::make_unique<Generation>(target.channel, std::move(request), identity,
+                                                 budget, [weak = weak_from_this()] {
+                                                   if (const auto self = weak.lock()) self->Pump();
+                                                 });
+      if (cancelled_) generation_->Cancel();
     }
     Pump();
   }
@@ -78,37 +86,40 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void Written() {
     {
       std::lock_guard lock(mutex_);
-      queue_.pop_front();
+      ++next_;
       writing_ = false;
     }
     Pump();
   }
+
   void Cancelled() {
     std::lock_guard lock(mutex_);
+    cancelled_ = true;
     if (generation_) generation_->Cancel();
   }
+
   void Detach() {
+    std::unique_ptr<Generation> last;  // ends outside of the lock
     std::lock_guard lock(mutex_);
     reactor_ = nullptr;
-    generation_.reset();
+    last = std::move(generation_);
   }
 
   void Pump() {
     std::lock_guard lock(mutex_);
-    if (!generation_ || reactor_ == nullptr || finished_) return;
-    Generation::Batch batch = generation_->Take();
-    for (GenerateResponse& event : batch.events) {
-      if (event.has_token()) event.mutable_token()->set_text(detokenizer_.Push(event.token().id()));
-      queue_.push_back(std::move(event));
+    if (generation_ == nullptr || reactor_ == nullptr || finished_ || writing_) return;
+    if (next_ == batch_.events.size() && !batch_.ended) {
+      batch_ = generation_->Take();
+      next_ = 0;
     }
-    if (batch.ended) end_ = batch.status;
-    if (writing_) return;
-    if (!queue_.empty()) {
+    if (next_ < batch_.events.size()) {
+      GenerateResponse& event = batch_.events[next_];
+      if (event.has_token()) event.mutable_token()->set_text(detokenizer_.Push(event.token().id()));
       writing_ = true;
-      reactor_->StartWrite(&queue_.front());
-    } else if (end_) {
+      reactor_->StartWrite(&event);
+    } else if (batch_.ended) {
       finished_ = true;
-      reactor_->Finish(rpc::ToGrpcStatus(*end_));
+      reactor_->Finish(rpc::ToGrpcStatus(batch_.status));
     }
   }
 
@@ -116,9 +127,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   Reactor* reactor_ = nullptr;              // guarded by mutex_; null once the call is over
   model::Detokenizer detokenizer_;          // guarded by mutex_
   std::unique_ptr<Generation> generation_;  // guarded by mutex_
-  std::deque<GenerateResponse> queue_;      // guarded by mutex_; bounded by Generation
-  std::optional<absl::Status> end_;         // guarded by mutex_
+  Generation::Batch batch_;                 // guarded by mutex_
+  size_t next_ = 0;                         // guarded by mutex_: first event not written
   bool writing_ = false;                    // guarded by mutex_
+  bool cancelled_ = false;                  // guarded by mutex_
   bool finished_ = false;                   // guarded by mutex_
 };
 
@@ -128,19 +140,18 @@ grpc::ServerWriteReactor<GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const GenerateRequest* request) {
   const auto relay = std::make_shared<Relay>(api_);
   auto* reactor = relay->MakeReactor();
+  const auto refuse = [&](const absl::Status& status) {
+    relay->Refuse(status);
+    return reactor;
+  };
   const auto identity = rpc::IdentityOf(*context);
-  absl::Status status = identity.status();
-  if (status.ok()) status = rpc::RequireDeadline(*context);
-  auto tokenized = status.ok() ? Tokenized(api_, *request) : absl::StatusOr<GenerateRequest>(status);
-  if (!tokenized.ok()) {
-    relay->Refuse(tokenized.status());
-    return reactor;
-  }
+  if (!identity.ok()) return refuse(identity.status());
+  const absl::Status deadline = rpc::RequireDeadline(*context);
+  if (!deadline.ok()) return refuse(deadline);
+  auto tokenized = Tokenized(api_, *request, identity->request_id);
+  if (!tokenized.ok()) return refuse(tokenized.status());
   const auto target = api_.mesh->Pick();
-  if (!target.ok()) {
-    relay->Refuse(target.status());
-    return reactor;
-  }
+  if (!target.ok()) return refuse(target.status());
   relay->Begin(*target, *std::move(tokenized), *identity, rpc::Remaining(*context));
   return reactor;
 }
@@ -148,10 +159,12 @@ grpc::ServerWriteReactor<GenerateResponse>* InferenceService::Generate(
 grpc::ServerUnaryReactor* InferenceService::ListModels(
     grpc::CallbackServerContext* context, const inference::v1::ListModelsRequest* /*request*/,
     inference::v1::ListModelsResponse* response) {
+  const MeshView::Target worker = api_.mesh->Any();
   auto* served = response->add_models();
   served->mutable_model()->set_model(api_.model);
-  served->mutable_model()->set_revision(api_.mesh->revision());
+  served->mutable_model()->set_revision(worker.revision);
   served->set_context_length(api_.config.max_position_embeddings);
+  served->set_profile(worker.profile);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(rpc::ToGrpcStatus(rpc::RequireDeadline(*context)));
   return reactor;

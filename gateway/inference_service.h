@@ -1,4 +1,5 @@
-// inference.v1 for internal clients: text is tokenized here, a worker is picked, events are passed on.
+// inference.v1 for internal clients: text is tokenized here, a worker is picked, its events are
+// passed on with their text.
 #pragma once
 
 #include "expertmesh/inference/v1/inference.grpc.pb.h"
@@ -12,8 +13,7 @@ class InferenceService final : public inference::v1::InferenceService::CallbackS
   explicit InferenceService(const Api& api) : api_(api) {}
 
   grpc::ServerWriteReactor<inference::v1::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* context,
-      const inference::v1::GenerateRequest* request) override;
+      grpc::CallbackServerContext* context, const inference::v1::GenerateRequest* request) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const inference::v1::ListModelsRequest* request,
                                        inference::v1::ListModelsResponse* response) override;

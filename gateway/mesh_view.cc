@@ -1,7 +1,8 @@
 #include "gateway/mesh_view.h"
 
+#include <algorithm>
 #include <set>
-#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "services/base/expert_node.h"
@@ -9,12 +10,19 @@
 #include "services/rpc/channel.h"
 
 namespace expertmesh::gateway {
+
+using base::Error;
+using base::Reason;
+
 namespace {
+
+constexpr size_t kDepartedMax = 256;  // peers that left and are still shown
+constexpr char kAttentionRole[] = "attention-worker";
 
 std::string RoleText(common::v1::Role role) {
   switch (role) {
     case common::v1::ROLE_ATTENTION_WORKER:
-      return "attention-worker";
+      return kAttentionRole;
     case common::v1::ROLE_EXPERT_WORKER:
       return "expert-worker";
     case common::v1::ROLE_ENGRAM_STORE:
@@ -26,49 +34,118 @@ std::string RoleText(common::v1::Role role) {
   }
 }
 
+std::string SliceText(const router::v1::View& view) {
+  std::vector<base::ExpertRange> missing;
+  for (const auto& range : view.missing_experts()) missing.push_back({range.begin(), range.end()});
+  return base::SliceName(missing);
+}
+
 }  // namespace
 
 void MeshView::OnView(const router::v1::View& view) {
-  MeshSnapshot snapshot;
+  std::lock_guard lock(mutex_);
+  if (placed_ && !view.has_placement()) return;
+  placed_ = view.has_placement();
+  TakeWorkersLocked(view);
+  TakePeersLocked(view);
+  CheckLinksLocked();
+  ShowLinksLocked();
+  UpdateReadinessLocked();
+}
+
+void MeshView::TakeWorkersLocked(const router::v1::View& view) {
+  snapshot_.workers.clear();
+  std::map<std::string, Link> links;
   for (const auto& member : view.members()) {
     const auto& hello = member.hello();
     if (hello.role() != common::v1::ROLE_ATTENTION_WORKER) continue;
     const auto& report = member.report();
-    snapshot.workers.push_back({hello.name(), hello.address(), hello.model().model(),
-                                hello.model().revision(), report.ready(), report.draining(), false,
-                                report.load() + report.queued()});
+    WorkerInfo& worker = snapshot_.workers.emplace_back();
+    worker.name = hello.name();
+    worker.address = hello.address();
+    worker.model = hello.model().model();
+    worker.revision = hello.model().revision();
+    worker.profile = hello.profile();
+    worker.ready = report.ready();
+    worker.draining = report.draining();
+    worker.load = report.load() + report.queued();
+    worker_seen_ = worker_seen_ || (worker.ready && worker.model == model_);
+    const auto known = links_.find(worker.address);
+    links[worker.address] =
+        known == links_.end() ? Link{rpc::MakeChannel(worker.address)} : known->second;
   }
-  snapshot.placed = view.has_placement();
-  std::vector<base::ExpertRange> missing;
-  for (const auto& range : view.missing_experts()) missing.push_back({range.begin(), range.end()});
-  snapshot.missing_experts = base::SliceName(missing);
-  const bool complete = snapshot.placed && PickWorker(snapshot, model_).ok();
-  std::lock_guard lock(mutex_);
-  seen_complete_ = seen_complete_ || complete;
-  if (seen_complete_) {
-    process_.SetReady();  // and stays so: requests get the reason
-  } else {
-    process_.SetNotReady(!snapshot.missing_experts.empty()
-                             ? absl::StrCat("no worker hosts experts ", snapshot.missing_experts)
-                             : "waiting for an attention worker to be ready");
-  }
-  snapshot_ = std::move(snapshot);
-  ShowPeersLocked(view);
+  links_ = std::move(links);
+  snapshot_.missing_experts = SliceText(view);
 }
 
-void MeshView::ShowPeersLocked(const router::v1::View& view) {
-  std::set<std::string> seen;
+void MeshView::TakePeersLocked(const router::v1::View& view) {
+  std::set<PeerKey> here;
   for (const auto& member : view.members()) {
     const auto& hello = member.hello();
     if (hello.role() == common::v1::ROLE_GATEWAY) continue;
-    const std::string role = RoleText(hello.role());
-    seen.insert(hello.name());
-    peers_[hello.name()] = {role, hello.address()};
-    process_.SetPeer({role, hello.name(), hello.address(), "up", ""});
+    const PeerKey key(RoleText(hello.role()), hello.name());
+    here.insert(key);
+    peers_[key] = {hello.address(), true, 0};
+    if (key.first == kAttentionRole) continue;  // up if our connection is
+    process_.SetPeer({key.first, key.second, hello.address(), "up", ""});
   }
-  for (const auto& [name, peer] : peers_) {
-    if (seen.contains(name)) continue;
-    process_.SetPeer({peer.first, name, peer.second, "down", "left the router's view"});
+  for (auto& [key, peer] : peers_) {
+    if (!peer.member || here.contains(key)) continue;
+    peer.member = false;
+    peer.left_at = ++departures_;
+    process_.SetPeer({key.first, key.second, peer.address, "down", "left the router's view"});
+  }
+  ForgetPeersLocked();
+}
+
+void MeshView::ForgetPeersLocked() {
+  for (;;) {
+    auto oldest = peers_.end();
+    size_t departed = 0;
+    for (auto it = peers_.begin(); it != peers_.end(); ++it) {
+      if (it->second.member) continue;
+      ++departed;
+      if (oldest == peers_.end() || it->second.left_at < oldest->second.left_at) oldest = it;
+    }
+    if (departed <= kDepartedMax) return;
+    process_.RemovePeer(oldest->first.first, oldest->first.second);
+    peers_.erase(oldest);
+  }
+}
+
+void MeshView::CheckConnections() {
+  std::lock_guard lock(mutex_);
+  CheckLinksLocked();
+  ShowLinksLocked();
+}
+
+// Asking for the state also makes an idle channel connect. Between two attempts it is neither
+// failed nor ready: then the last word counts.
+void MeshView::CheckLinksLocked() {
+  for (auto& [address, link] : links_) {
+    const grpc_connectivity_state state = link.channel->GetState(true);
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) link.down = true;
+    if (state == GRPC_CHANNEL_READY) link.down = false;
+  }
+  for (WorkerInfo& worker : snapshot_.workers) worker.down = links_[worker.address].down;
+}
+
+void MeshView::ShowLinksLocked() {
+  for (const WorkerInfo& worker : snapshot_.workers) {
+    process_.SetPeer({kAttentionRole, worker.name, worker.address, worker.down ? "down" : "up",
+                      worker.down ? "cannot be reached" : ""});
+  }
+}
+
+void MeshView::UpdateReadinessLocked() {
+  if (placed_ && worker_seen_) {
+    process_.SetReady();  // and stays so: requests get the reason
+  } else if (!snapshot_.missing_experts.empty()) {
+    process_.SetNotReady(absl::StrCat("no worker hosts experts ", snapshot_.missing_experts));
+  } else if (!placed_) {
+    process_.SetNotReady("no placement yet: waiting for expert workers");
+  } else {
+    process_.SetNotReady(absl::StrCat("no attention worker of model ", model_, " is ready yet"));
   }
 }
 
@@ -77,28 +154,26 @@ void MeshView::OnRouter(const std::string& address, bool up, const std::string& 
 }
 
 absl::StatusOr<MeshView::Target> MeshView::Pick() {
-  std::lock_guard lock(mutex_);
-  if (!seen_complete_) {
-    return base::Error(base::Reason::kNotReady,
-                       absl::StrCat("the mesh is starting: ", process_.not_ready_reason()));
+  if (process_.draining()) {
+    return Error(Reason::kDraining, "this gateway is shutting down; try another");
   }
-  EM_ASSIGN_OR_RETURN(const WorkerInfo worker, PickWorker(snapshot_, model_));
-  auto& channel = channels_[worker.address];
-  if (!channel) channel = rpc::MakeChannel(worker.address);
-  return Target{worker.name, worker.revision, channel};
+  std::lock_guard lock(mutex_);
+  if (!placed_ || !worker_seen_) {
+    return Error(Reason::kNotReady,
+                 absl::StrCat("the mesh is starting: ", process_.not_ready_reason()));
+  }
+  CheckLinksLocked();
+  EM_ASSIGN_OR_RETURN(const size_t index, PickWorker(snapshot_, model_));
+  WorkerInfo& worker = snapshot_.workers[index];
+  ++worker.load;  // until the next view says better
+  return Target{worker.name, worker.revision, worker.profile, links_[worker.address].channel};
 }
 
-void MeshView::MarkDown(const std::string& worker) {
+MeshView::Target MeshView::Any() const {
   std::lock_guard lock(mutex_);
-  for (WorkerInfo& w : snapshot_.workers) w.down = w.down || w.name == worker;
-  const auto it = peers_.find(worker);
-  if (it == peers_.end()) return;
-  process_.SetPeer({it->second.first, worker, it->second.second, "down", "connection lost"});
-}
-
-std::string MeshView::revision() const {
-  std::lock_guard lock(mutex_);
-  return snapshot_.workers.empty() ? "" : snapshot_.workers.front().revision;
+  const auto it = std::find_if(snapshot_.workers.begin(), snapshot_.workers.end(),
+                               [&](const WorkerInfo& worker) { return worker.model == model_; });
+  return it == snapshot_.workers.end() ? Target{} : Target{it->name, it->revision, it->profile, {}};
 }
 
 }  // namespace expertmesh::gateway

@@ -1,12 +1,15 @@
-// What the gateway knows of the mesh: the router's view, who may answer a request, channels to them.
+// What the gateway knows of the mesh: the router's view, its own connections to the attention
+// workers, and what of that /statusz and readiness show.
 #pragma once
 
 #include <grpcpp/channel.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "expertmesh/router/v1/router.pb.h"
@@ -15,37 +18,62 @@
 
 namespace expertmesh::gateway {
 
-/// Thread-safe.
+/// Thread-safe. `process` outlives it.
 class MeshView {
  public:
   MeshView(std::string model, lifecycle::Process& process)
       : model_(std::move(model)), process_(process) {}
 
-  /// RouterClient's callbacks.
+  /// RouterClient's callbacks. A router that starts anew first sends views without a placement;
+  /// they do not replace what an earlier one said.
   void OnView(const router::v1::View& view);
   void OnRouter(const std::string& address, bool up, const std::string& reason);
+  /// Looks at the connections, so that a dead worker is noticed without a router. Call it a few
+  /// times a second.
+  void CheckConnections();
 
-  /// A worker for one request, or why there is none now.
+  /// A worker for one request.
   struct Target {
     std::string worker;
     std::string revision;
+    std::string profile;
     std::shared_ptr<grpc::Channel> channel;
   };
+  /// The least loaded one. kDraining, kNotReady until every expert group and an attention worker
+  /// were seen once, then kExpertsUnavailable or kNoAttentionWorker while some are missing.
   absl::StatusOr<Target> Pick();
-  /// The worker's connection failed: others are preferred until the next view.
-  void MarkDown(const std::string& worker);
-  std::string revision() const;
+  /// Revision and profile of the first attention worker of the model; empty fields without one.
+  Target Any() const;
 
  private:
-  void ShowPeersLocked(const router::v1::View& view);
+  using PeerKey = std::pair<std::string, std::string>;  // role, name
+  struct Peer {
+    std::string address;
+    bool member = false;   // in the view
+    uint64_t left_at = 0;  // order of leaving
+  };
+
+  struct Link {
+    std::shared_ptr<grpc::Channel> channel;
+    bool down = false;  // failed, and not connected again since
+  };
+
+  void TakeWorkersLocked(const router::v1::View& view);
+  void TakePeersLocked(const router::v1::View& view);
+  void ForgetPeersLocked();
+  void CheckLinksLocked();
+  void ShowLinksLocked();
+  void UpdateReadinessLocked();
 
   const std::string model_;
   lifecycle::Process& process_;
   mutable std::mutex mutex_;
-  MeshSnapshot snapshot_;                                           // guarded by mutex_
-  bool seen_complete_ = false;                                      // guarded by mutex_
-  std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;  // guarded by mutex_; by address
-  std::map<std::string, std::pair<std::string, std::string>> peers_;  // guarded by mutex_
+  MeshSnapshot snapshot_;              // guarded by mutex_
+  bool placed_ = false;                // guarded by mutex_: a placement was seen
+  bool worker_seen_ = false;           // guarded by mutex_: a ready worker of the model was seen
+  std::map<std::string, Link> links_;  // guarded by mutex_; attention workers by address
+  std::map<PeerKey, Peer> peers_;      // guarded by mutex_
+  uint64_t departures_ = 0;            // guarded by mutex_
 };
 
 }  // namespace expertmesh::gateway

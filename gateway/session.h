@@ -1,77 +1,53 @@
-// One HTTP connection: reads requests, answers them, notices when the client hangs up. Lives on one strand.
+// One client: takes request after request from its connection and answers them by their door.
 #pragma once
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http.hpp>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "gateway/api.h"
-#include "gateway/core/openai_response.h"
-#include "gateway/generation.h"
+#include "gateway/core/http_target.h"
+#include "gateway/http_connection.h"
 
 namespace expertmesh::gateway {
 
+class Completion;
+
+/// All methods on the connection's strand.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  /// The socket's executor is the strand that everything runs on.
-  Session(boost::asio::ip::tcp::socket socket, const Api& api);
+  /// `api` outlives the session. `workers` runs what takes long.
+  Session(std::shared_ptr<HttpConnection> connection, const Api& api,
+          boost::asio::any_io_executor workers)
+      : connection_(std::move(connection)), api_(api), workers_(std::move(workers)) {}
 
   /// Serves requests until the connection ends.
   boost::asio::awaitable<void> Run();
 
+  /// No request after the one in work, if there is one.
+  void Drain();
+  /// Ends the request in work with `why`, then the session.
+  void Abort(const absl::Status& why);
+  void Close() { connection_->Close(); }
+
  private:
-  using Request = boost::beast::http::request<boost::beast::http::string_body>;
+  using Request = HttpConnection::Request;
   template <class T>
   using Await = boost::asio::awaitable<T>;
 
-  Await<bool> ReadRequest(Request& request);
-  Await<void> Route(const Request& request);
-  Await<void> Complete(const Request& request, bool chat);
-  Await<void> AnswerWhole(Generation& generation, const ApiRequest& request);
-  Await<void> AnswerStream(Generation& generation, const ApiRequest& request);
-  Await<void> PumpStream(Generation& generation, const ApiRequest& request, Generation::Batch batch);
+  Await<void> Answer(const Request& request);
+  Await<void> Complete(Door door, const Request& request);
+  HttpReply Page(const HttpTarget& target) const;
+  Await<void> Refuse(const char* endpoint, const ApiError& error, const std::string& allow = {});
 
-  Await<void> Send(int status, const std::string& body, int retry_after_s = 0,
-                   const char* allow = nullptr);
-  Await<void> SendError(const ApiError& error);
-  Await<void> SendHeader();
-  Await<void> Write(const std::string& text);
-  Await<void> EndStream();
-
-  /// Waits for events; an empty batch means that the client should get a keep-alive.
-  Await<Generation::Batch> Next(Generation& generation);
-  std::unique_ptr<Generation> Begin(const MeshView::Target& target,
-                                    inference::v1::GenerateRequest request);
-  void WatchForHangUp();
-  void Wake();
-  /// Adds the text of a batch to the answer; false once the answer is over.
-  void Note(const inference::v1::GenerateResponse& event);
-  void CountRequest(int status);
-
+  const std::shared_ptr<HttpConnection> connection_;
   const Api& api_;
-  boost::beast::tcp_stream stream_;
-  boost::beast::flat_buffer buffer_;
-  boost::asio::steady_timer wake_;
-
-  // Of the request in work.
+  const boost::asio::any_io_executor workers_;
   std::string request_id_;
-  std::string endpoint_;
-  unsigned http_version_ = 11;
-  bool keep_alive_ = true;
-  bool chunked_ = true;
-  bool hung_up_ = false;
-  bool watching_ = false;
-  bool broken_ = false;  // nothing more can be written
-  AnswerHead head_;
-  Usage usage_;
-  std::string finish_reason_;
-  std::chrono::steady_clock::time_point start_;
-  std::chrono::steady_clock::time_point last_token_;
-  bool first_token_ = true;
+  Completion* running_ = nullptr;
+  bool draining_ = false;
 };
 
 }  // namespace expertmesh::gateway

@@ -24,7 +24,7 @@ struct Config {
   uint32_t qk_nope_head_dim = 0;
   uint32_t qk_rope_head_dim = 0;
   uint32_t v_head_dim = 0;
-  float rms_norm_eps = 1e-6f;      // all norms but q_a/kv_a (always 1e-6)
+  float rms_norm_eps = 1e-6f;  // all norms but q_a/kv_a (always 1e-6)
   double rope_theta = 10000.0;
   uint64_t max_position_embeddings = 0;
   uint32_t first_k_dense_replace = 1;

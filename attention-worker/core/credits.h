@@ -1,5 +1,5 @@
-// Credits: rows in flight per expert worker stay within what it said it would take. Also remembers which
-// workers are connected. Pure, one owner.
+// Credits: rows in flight per expert worker stay within what it said it would take. Also remembers
+// which workers are connected. Pure, one owner.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ class Credits {
   void SetUp(const std::string& worker, bool up);
   bool up(const std::string& worker) const;
 
-  /// True if `rows` more may be sent now. An idle worker takes a call of any size, so that one larger
-  /// than the credit cannot wait for ever.
+  /// True if `rows` more may be sent now. An idle worker takes a call of any size, so that one
+  /// larger than the credit cannot wait for ever.
   bool CanSend(const std::string& worker, size_t rows) const;
   void Sent(const std::string& worker, size_t rows);
   /// The call ended without an answer.

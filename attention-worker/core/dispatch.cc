@@ -44,8 +44,8 @@ DispatchActions LayerDispatch::Start(const DispatchInput& input, const Placement
   return actions;
 }
 
-// Gives the experts that belong to `old_part` (all of them at the start) to one new part per pool, then
-// folds each row's tree over the new owners.
+// Gives the experts that belong to `old_part` (all of them at the start) to one new part per pool,
+// then folds each row's tree over the new owners.
 void LayerDispatch::Plan(std::span<const uint32_t> rows, size_t old_part, int refreshes,
                          Instant now, DispatchActions& actions) {
   const std::vector<uint16_t> pool_of = view_.PoolOfExpert();

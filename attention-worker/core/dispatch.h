@@ -1,6 +1,7 @@
-// One layer's dispatch as a state machine `(event, now) → actions` (docs/architecture.md §7): splits the
-// rows over the pools, folds the combine tree, picks replicas, re-sends after a loss or a stale
-// placement, gives up after its budget. Pure; real sockets drive it here, a virtual clock in a simulator.
+// One layer's dispatch as a state machine `(event, now) → actions` (docs/architecture.md §7):
+// splits the rows over the pools, folds the combine tree, picks replicas, re-sends after a loss or
+// a stale placement, gives up after its budget. Pure; real sockets drive it here, a virtual clock
+// in a simulator.
 #pragma once
 
 #include <cstdint>
@@ -27,26 +28,26 @@ struct DispatchInput {
 /// The rows and experts that one pool computes: the frame's CSR and partial list.
 struct Part {
   std::string pool;
-  std::vector<uint32_t> rows;                // indices into the layer's rows, ascending
-  std::vector<uint32_t> row_offsets;         // [rows + 1]
-  std::vector<uint16_t> expert_ids;          // [entries]
-  std::vector<uint32_t> entries;             // [entries]: row · top_k + slot, where the weight stands
-  std::vector<base::PartialNode> partials;   // .row counts inside this part
+  std::vector<uint32_t> rows;         // indices into the layer's rows, ascending
+  std::vector<uint32_t> row_offsets;  // [rows + 1]
+  std::vector<uint16_t> expert_ids;   // [entries]
+  std::vector<uint32_t> entries;      // [entries]: row · top_k + slot, where the weight stands
+  std::vector<base::PartialNode> partials;  // .row counts inside this part
 };
 
 struct DispatchLimits {
-  base::Micros wait_max{2'000'000};      // how long rows wait for a replica of their pool
-  base::Micros call_timeout{10'000'000}; // how long a call may take
-  int refresh_max = 2;                   // re-sends after a refused placement
+  base::Micros wait_max{2'000'000};       // how long rows wait for a replica of their pool
+  base::Micros call_timeout{10'000'000};  // how long a call may take
+  int refresh_max = 2;                    // re-sends after a refused placement
 };
 
 struct DispatchAction {
   enum class Kind { kSend, kCancel, kFailRows };
   Kind kind = Kind::kSend;
-  size_t part = 0;           // kSend, kFailRows: index for part()
-  uint64_t call_id = 0;      // kSend, kCancel
-  std::string worker;        // kSend
-  absl::Status status;       // kFailRows
+  size_t part = 0;       // kSend, kFailRows: index for part()
+  uint64_t call_id = 0;  // kSend, kCancel
+  std::string worker;    // kSend
+  absl::Status status;   // kFailRows
 };
 using DispatchActions = std::vector<DispatchAction>;
 
@@ -61,8 +62,8 @@ class LayerDispatch {
   DispatchActions OnAnswer(uint64_t call_id, size_t credit_rows, base::Instant now);
   /// The call failed: a lost peer goes to the next replica, a refused placement is re-planned with
   /// `view`, anything else fails the rows.
-  DispatchActions OnFailure(uint64_t call_id, const absl::Status& status,
-                            const PlacementView& view, base::Instant now);
+  DispatchActions OnFailure(uint64_t call_id, const absl::Status& status, const PlacementView& view,
+                            base::Instant now);
   /// The view or a connection changed, or time passed.
   DispatchActions OnChange(const PlacementView& view, base::Instant now);
 
@@ -88,8 +89,8 @@ class LayerDispatch {
     State state = State::kWaiting;
     std::string worker;
     uint64_t call_id = 0;
-    base::Instant since;   // of the wait, or of the send
-    base::Instant wake;    // when the wait or the call runs out
+    base::Instant since;  // of the wait, or of the send
+    base::Instant wake;   // when the wait or the call runs out
     int refreshes = 0;
     std::vector<std::string> tried;
   };
@@ -107,9 +108,9 @@ class LayerDispatch {
   uint64_t& next_call_id_;
   DispatchInput input_;
   PlacementView view_;
-  std::vector<uint16_t> owner_;   // [row_count, top_k]: part index of each chosen expert
+  std::vector<uint16_t> owner_;  // [row_count, top_k]: part index of each chosen expert
   std::vector<PartState> parts_;
-  size_t open_ = 0;               // parts waiting or in flight
+  size_t open_ = 0;  // parts waiting or in flight
   int resends_ = 0;
 };
 

@@ -1,5 +1,5 @@
-// The record of one running sequence: its tokens, how to choose the next, when it ends. Enough to replay
-// it (docs/architecture.md §9). Pure.
+// The record of one running sequence: its tokens, how to choose the next, when it ends. Enough to
+// replay it (docs/architecture.md §9). Pure.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct LaneRequest {
   model::SamplingParams sampling;
   uint64_t seed = 0;
   uint32_t choice = 0;
-  uint32_t max_new_tokens = 0;              // 0 = to the end of the context
-  std::vector<uint32_t> stop_tokens;        // besides the model's end tokens
+  uint32_t max_new_tokens = 0;        // 0 = to the end of the context
+  std::vector<uint32_t> stop_tokens;  // besides the model's end tokens
   base::Instant deadline = base::kNever;
 
   // The debug door.

@@ -1,5 +1,6 @@
-// What the attention worker knows of the expert pools: which pool owns an expert, who its replicas are.
-// Built from the router's view; a step uses one of these from its first layer to its last. Pure.
+// What the attention worker knows of the expert pools: which pool owns an expert, who its replicas
+// are. Built from the router's view; a step uses one of these from its first layer to its last.
+// Pure.
 #pragma once
 
 #include <cstdint>

@@ -105,7 +105,8 @@ bool Scheduler::PreemptFor(const Entry& entry, StepPlan& plan) {
 }
 
 void Scheduler::AddDecodes(StepPlan& plan, size_t budget) {
-  // Preemption moves entries between the lists; `next` stays valid because only unplanned others move.
+  // Preemption moves entries between the lists; `next` stays valid because only unplanned others
+  // move.
   std::vector<LaneId> lanes;
   for (const Entry& e : running_) {
     if (e.decoding()) lanes.push_back(e.lane);

@@ -1,6 +1,6 @@
-// Packs steps (docs/architecture.md §8): decoding lanes first, with a floor of prompt tokens so that
-// prompts never starve; long prompts in chunks; the lane that is cheapest to recompute gives way when
-// pages run out. Counts pages, owns none. Pure, one owner.
+// Packs steps (docs/architecture.md §8): decoding lanes first, with a floor of prompt tokens so
+// that prompts never starve; long prompts in chunks; the lane that is cheapest to recompute gives
+// way when pages run out. Counts pages, owns none. Pure, one owner.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +15,11 @@
 namespace expertmesh::attention_worker {
 
 struct SchedulerOptions {
-  size_t lanes_max = 16;        // lanes in one step
-  size_t queue_max = 256;       // requests waiting; more are refused with QUEUE_FULL
-  size_t step_tokens = 256;     // rows of one step
-  size_t prefill_chunk = 64;    // rows of one lane in one step
-  size_t prefill_floor = 16;    // rows kept for prompts when decoding lanes fill the step
+  size_t lanes_max = 16;      // lanes in one step
+  size_t queue_max = 256;     // requests waiting; more are refused with QUEUE_FULL
+  size_t step_tokens = 256;   // rows of one step
+  size_t prefill_chunk = 64;  // rows of one lane in one step
+  size_t prefill_floor = 16;  // rows kept for prompts when decoding lanes fill the step
   size_t page_positions = 64;
   size_t pages_total = 0;
 };
@@ -40,10 +40,11 @@ struct StepPlan {
 
 class Scheduler {
  public:
-  explicit Scheduler(SchedulerOptions options) : options_(options), pages_free_(options.pages_total) {}
+  explicit Scheduler(SchedulerOptions options)
+      : options_(options), pages_free_(options.pages_total) {}
 
-  /// Queues a lane of `length` known tokens that may grow to `length_max`. kQueueFull, or kKvExhausted
-  /// if it could never fit.
+  /// Queues a lane of `length` known tokens that may grow to `length_max`. kQueueFull, or
+  /// kKvExhausted if it could never fit.
   absl::Status Admit(base::LaneId lane, size_t length, size_t length_max, base::Instant deadline);
   /// The lane ended, failed or was cancelled. Unknown lanes are ignored.
   void Remove(base::LaneId lane);

@@ -75,6 +75,6 @@ def _run_quietly(command: list[str], env: dict[str, str]) -> subprocess.Complete
                 steps += 1
                 if steps % 50 == 0:
                     print("mesh: building", line.split("]")[0] + "]", file=sys.stderr)
-            elif not line.startswith("ninja: "):
+            elif not line.startswith(("ninja: Entering", "-- ")):  # "-- ": what CMake found
                 sys.stderr.write(line)
     return subprocess.CompletedProcess(command, ninja.returncode)

@@ -7,7 +7,7 @@ import hashlib
 import http.client
 import json
 import os
-import tempfile
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -24,6 +24,10 @@ class Instance:
 
     name: str
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", self.name):
+            raise MeshError(f"--name {self.name!r}: 1 to 40 letters, digits, '.', '_' or '-'")
+
     @property
     def logs(self) -> Path:
         return ROOT / "build" / "run" / self.name
@@ -34,9 +38,9 @@ class Instance:
 
     @property
     def sockets(self) -> Path:
-        """Short, since a Unix socket's path has 107 bytes at most."""
+        """Short, since a Unix socket's path has 107 bytes at most; so not below TMPDIR."""
         key = hashlib.sha256(f"{ROOT}/{self.name}".encode()).hexdigest()[:8]
-        return Path(tempfile.gettempdir()) / f"expertmesh-{os.getuid()}-{key}"
+        return Path("/tmp") / f"expertmesh-{os.getuid()}-{key}"
 
     def lock(self) -> IO[str]:
         """Held for a supervisor's life, so that an instance has one; ends with the processes that

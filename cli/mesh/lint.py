@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     packages.ensure(packages.LINT)
     buf = venv.ensure("lint", BUF) / "buf"
     good = step("buf lint", [str(buf), "lint"])
-    good &= step("buf format", [str(buf), "format", "-d", "--exit-code", "--path", "proto"])
+    good &= step("buf format", [str(buf), "format", "proto", "-d", "--exit-code"])
     how = ["-i"] if args.fix else ["--dry-run", "--Werror"]
     good &= step("clang-format", ["clang-format-14", *how, *sources()])
     listed = [f for f in sources() if f.endswith(".cc") and not Path(f).match("*kernels/cpu/*")]

@@ -116,9 +116,16 @@ def count_cases(status: str, report: Path) -> Count:
 def test_programs(preset: str, label: str) -> tuple[str, ...]:
     """Build targets of a label, as ctest knows them after configuring."""
     refresh(preset)
-    listed = subprocess.run(["ctest", "--test-dir", str(folder(preset)), "-N", "-L", f"^{label}$"],
-                            capture_output=True, text=True, check=True).stdout
-    return tuple(re.findall(r"Test +#\d+: (\S+)", listed))
+    def lines(*command: str) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    out = str(folder(preset))
+    names = re.findall(r"Test +#\d+: (\S+)", lines("ctest", "--test-dir", out, "-N", "-L",
+                                                    f"^{label}$"))
+    # A test that is a script has no program to build.
+    programs = set(re.findall(r"^bin/(\S+): ", lines("ninja", "-C", out, "-t", "targets", "all"),
+                              re.M))
+    return tuple(name for name in names if name in programs)
 
 
 def unit(args: argparse.Namespace) -> Count:

@@ -25,8 +25,8 @@ class Batcher {
 
   /// False if the queue has no room. An empty queue takes a call of any size.
   bool Offer(const QueuedCall& call);
-  /// Tickets of the next batch: the oldest call and every later one of its layer that still fits, in
-  /// order of arrival. Empty if nothing waits.
+  /// Tickets of the next batch: the oldest call and every later one of its layer that still fits,
+  /// in order of arrival. Empty if nothing waits.
   std::vector<uint64_t> Next();
 
   size_t queued_rows() const { return queued_rows_; }

@@ -23,8 +23,8 @@ absl::Status EpochGuard::Admit(const EpochId& epoch) const {
                      (epoch.term == newest_->term && epoch.number + 1 < newest_->number);
   if (stale) {
     return Error(Reason::kEpochStale,
-                 absl::StrCat("epoch ", epoch.term, ".", epoch.number, " is retired; the newest is ",
-                              newest_->term, ".", newest_->number));
+                 absl::StrCat("epoch ", epoch.term, ".", epoch.number,
+                              " is retired; the newest is ", newest_->term, ".", newest_->number));
   }
   if (epoch.term == newest_->term && epoch.number == newest_->number &&
       epoch.content_hash != newest_->content_hash) {

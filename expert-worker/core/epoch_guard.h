@@ -20,8 +20,9 @@ class EpochGuard {
  public:
   /// The router announced an epoch; a lower one than known is ignored.
   void Learn(const EpochId& epoch);
-  /// OK for the newest epoch, the one before it, or a newer one that the router has not told us yet.
-  /// kEpochStale for a lower term or an older number; kEpochMismatch for another hash of the newest.
+  /// OK for the newest epoch, the one before it, or a newer one that the router has not told us
+  /// yet. kEpochStale for a lower term or an older number; kEpochMismatch for another hash of the
+  /// newest.
   absl::Status Admit(const EpochId& epoch) const;
   const std::optional<EpochId>& newest() const { return newest_; }
 

@@ -1,5 +1,6 @@
-// Joins the rows of several calls into one batch, so that every expert is read once for all of them, and
-// takes the sums apart again. Rows of expired lanes are left out before any arithmetic. Pure.
+// Joins the rows of several calls into one batch, so that every expert is read once for all of
+// them, and takes the sums apart again. Rows of expired lanes are left out before any arithmetic.
+// Pure.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +24,8 @@ class MergedBatch {
   MergedBatch(std::span<const MergePart> parts, size_t hidden);
 
   const base::ExpertBatch& batch() const { return batch_; }
-  /// Copies the sums of part `part` out of `sums` [batch().partials, hidden] into `out` [its partials,
-  /// hidden]; partials of dropped rows become 0.
+  /// Copies the sums of part `part` out of `sums` [batch().partials, hidden] into `out` [its
+  /// partials, hidden]; partials of dropped rows become 0.
   void Split(size_t part, std::span<const float> sums, std::span<float> out) const;
 
  private:

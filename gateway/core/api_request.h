@@ -1,6 +1,6 @@
-// Request bodies of /v1/chat/completions and /v1/completions, checked field by field. Every field is
-// honoured, ignored by a written list, or refused by name (gateway/README.md). Pure; never aborts on any
-// bytes.
+// Request bodies of /v1/chat/completions and /v1/completions, checked field by field. Every field
+// is honoured, ignored by a written list, or refused by name (gateway/README.md). Pure; never
+// aborts on any bytes.
 #pragma once
 
 #include <cstdint>
@@ -17,18 +17,19 @@ namespace expertmesh::gateway {
 
 struct ApiRequest {
   bool chat = true;
-  std::string model;
-  std::vector<model::ChatMessage> messages;  // chat
-  std::string prompt;                        // completions, if prompt_tokens is empty
-  std::vector<uint32_t> prompt_tokens;       // completions, ready-made
-  float temperature = 1.0f;
-  float top_p = 1.0f;
-  uint32_t top_k = 0;
-  std::optional<uint64_t> seed;
-  uint32_t max_tokens = 0;  // 0 = to the end of the context (completions: 16)
-  std::vector<std::string> stop;
+  std::string model = {};
+  std::vector<model::ChatMessage> messages = {};  // chat: at least one
+  std::string prompt = {};                        // completions, if prompt_tokens is empty
+  std::vector<uint32_t> prompt_tokens = {};       // completions, ready-made
+  float temperature = 1.0f;                       // 0 to 2
+  float top_p = 1.0f;                             // above 0, at most 1
+  uint32_t top_k = 0;                             // 0 = all
+  std::optional<uint64_t> seed = {};
+  uint32_t max_tokens = 0;             // 0 = to the end of the context (completions: 16)
+  std::vector<std::string> stop = {};  // none empty
   bool stream = false;
   bool include_usage = false;
+  bool thinking = false;  // chat: the answer starts with reasoning
 };
 
 using ParsedRequest = std::variant<ApiRequest, ApiError>;

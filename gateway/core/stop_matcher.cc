@@ -8,11 +8,20 @@ namespace expertmesh::gateway {
 std::string StopMatcher::Push(std::string_view text) {
   if (stopped_) return "";
   held_ += text;
-  size_t match = std::string::npos;
-  for (const std::string& stop : stops_) match = std::min(match, held_.find(stop));
-  if (match != std::string::npos) {
+  // The match that is complete first wins, so that the cut does not depend on how the text came.
+  size_t end = std::string::npos;
+  size_t begin = std::string::npos;
+  for (const std::string& stop : stops_) {
+    const size_t at = held_.find(stop);
+    if (at == std::string::npos) continue;
+    if (std::pair(at + stop.size(), at) < std::pair(end, begin)) {
+      end = at + stop.size();
+      begin = at;
+    }
+  }
+  if (end != std::string::npos) {
     stopped_ = true;
-    return std::exchange(held_, "").substr(0, match);
+    return std::exchange(held_, "").substr(0, begin);
   }
   // The longest tail that is the beginning of a stop string stays.
   size_t keep = 0;

@@ -1,5 +1,5 @@
-// One layer's rows for a slice of experts, as spans: what a dispatch frame holds on the wire and what
-// model/expert_slice.h computes. Shared so that neither knows the other.
+// One layer's rows for a slice of experts, as spans: what a dispatch frame holds on the wire and
+// what model/expert_slice.h computes. Shared so that neither knows the other.
 #pragma once
 
 #include <cstddef>
@@ -18,11 +18,11 @@ struct ExpertBatch {
   uint32_t layer = 0;
   size_t row_count = 0;
   Dtype row_dtype = Dtype::kF32;
-  const std::byte* rows = nullptr;             // [row_count, hidden] of row_dtype, 64-aligned
-  std::span<const uint32_t> row_offsets;       // [row_count + 1]
-  std::span<const uint16_t> expert_ids;        // [entries], ascending inside a row
-  std::span<const float> expert_weights;       // [entries]
-  std::span<const PartialNode> partials;       // ordered by (row, first_expert)
+  const std::byte* rows = nullptr;        // [row_count, hidden] of row_dtype, 64-aligned
+  std::span<const uint32_t> row_offsets;  // [row_count + 1]
+  std::span<const uint16_t> expert_ids;   // [entries], ascending inside a row
+  std::span<const float> expert_weights;  // [entries]
+  std::span<const PartialNode> partials;  // ordered by (row, first_expert)
 };
 
 }  // namespace expertmesh::base

@@ -33,15 +33,16 @@ void MergeInto(std::vector<ExpertRange>& ranges) {
 void FoldNode(uint32_t row, std::span<const uint16_t> experts, std::span<const uint16_t> owners,
               uint16_t owner, uint32_t base, int level, std::vector<PartialNode>& out) {
   if (experts.empty()) return;
-  const bool all = std::all_of(owners.begin(), owners.end(), [&](uint16_t o) { return o == owner; });
+  const bool all =
+      std::all_of(owners.begin(), owners.end(), [&](uint16_t o) { return o == owner; });
   if (all) {
     out.push_back({row, static_cast<uint16_t>(base), static_cast<uint16_t>(level)});
     return;
   }
   if (level == 0) return;
   const uint32_t middle = base + (1u << (level - 1));
-  const auto split = static_cast<size_t>(
-      std::lower_bound(experts.begin(), experts.end(), middle) - experts.begin());
+  const auto split = static_cast<size_t>(std::lower_bound(experts.begin(), experts.end(), middle) -
+                                         experts.begin());
   FoldNode(row, experts.first(split), owners.first(split), owner, base, level - 1, out);
   FoldNode(row, experts.subspan(split), owners.subspan(split), owner, middle, level - 1, out);
 }

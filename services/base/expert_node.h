@@ -12,8 +12,8 @@
 
 namespace expertmesh::base {
 
-/// One partial sum of one row: the tree node [first_expert, first_expert + 2^level) restricted to the
-/// row's chosen experts. Its bytes are the wire format of docs/protocol.md §1.
+/// One partial sum of one row: the tree node [first_expert, first_expert + 2^level) restricted to
+/// the row's chosen experts. Its bytes are the wire format of docs/protocol.md §1.
 struct PartialNode {
   uint32_t row = 0;
   uint16_t first_expert = 0;
@@ -35,12 +35,13 @@ int RootLevel(uint32_t expert_count);
 uint32_t ExpertGroupSize(uint32_t expert_count);
 
 /// Folds one row: appends, in ascending order, the maximal nodes all of whose chosen experts have
-/// owner[i] == owner. `experts` are the row's chosen ids, strictly ascending; owner[i] is the pool of
-/// experts[i].
+/// owner[i] == owner. `experts` are the row's chosen ids, strictly ascending; owner[i] is the pool
+/// of experts[i].
 void FoldRow(uint32_t row, std::span<const uint16_t> experts, std::span<const uint16_t> owners,
              uint16_t owner, uint32_t expert_count, std::vector<PartialNode>& out);
 
-/// "0-15,24-31" → ranges, sorted and merged. Errors (kInvalidArgument) on syntax or ids ≥ expert_count.
+/// "0-15,24-31" → ranges, sorted and merged. Errors (kInvalidArgument) on syntax or ids ≥
+/// expert_count.
 absl::StatusOr<std::vector<ExpertRange>> ParseSlice(std::string_view text, uint32_t expert_count);
 /// The inverse: "0-15,24-31"; one id is "7".
 std::string SliceName(std::span<const ExpertRange> ranges);

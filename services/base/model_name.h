@@ -6,7 +6,8 @@
 
 namespace expertmesh::base {
 
-/// `served_model_name` if given, else the last component of the directory ("models/demo/" → "demo").
+/// `served_model_name` if given, else the last component of the directory ("models/demo/" →
+/// "demo").
 inline std::string ModelName(const std::string& directory, const std::string& served_model_name) {
   if (!served_model_name.empty()) return served_model_name;
   auto path = std::filesystem::path(directory).lexically_normal();

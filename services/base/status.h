@@ -1,5 +1,5 @@
-// Errors: absl::Status with a machine-readable reason (common.v1.ErrorReason), which travels between
-// processes as google.rpc.ErrorInfo. Tests assert code + reason, never message text.
+// Errors: absl::Status with a machine-readable reason (common.v1.ErrorReason), which travels
+// between processes as google.rpc.ErrorInfo. Tests assert code + reason, never message text.
 #pragma once
 
 #include <map>
@@ -66,14 +66,15 @@ absl::Status Annotate(const absl::Status& status, std::string_view prefix);
 
 }  // namespace expertmesh::base
 
-#define EM_RETURN_IF_ERROR(expr)               \
-  do {                                         \
-    absl::Status em_status_ = (expr);          \
-    if (!em_status_.ok()) return em_status_;   \
+#define EM_RETURN_IF_ERROR(expr)             \
+  do {                                       \
+    absl::Status em_status_ = (expr);        \
+    if (!em_status_.ok()) return em_status_; \
   } while (false)
 #define EM_CONCAT_INNER_(a, b) a##b
 #define EM_CONCAT_(a, b) EM_CONCAT_INNER_(a, b)
-#define EM_ASSIGN_OR_RETURN(lhs, expr) EM_ASSIGN_OR_RETURN_IMPL_(EM_CONCAT_(em_or_, __LINE__), lhs, expr)
+#define EM_ASSIGN_OR_RETURN(lhs, expr) \
+  EM_ASSIGN_OR_RETURN_IMPL_(EM_CONCAT_(em_or_, __LINE__), lhs, expr)
 #define EM_ASSIGN_OR_RETURN_IMPL_(tmp, lhs, expr) \
   auto tmp = (expr);                              \
   if (!tmp.ok()) return tmp.status();             \

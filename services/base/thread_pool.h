@@ -1,5 +1,5 @@
-// A fixed set of threads for parallel loops over independent outputs. Which thread takes which index
-// never changes a result: loops split over rows and outputs only (docs/architecture.md §4).
+// A fixed set of threads for parallel loops over independent outputs. Which thread takes which
+// index never changes a result: loops split over rows and outputs only (docs/architecture.md §4).
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 #include "services/rpc/channel.h"
 
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
@@ -17,9 +18,24 @@ constexpr int kReconnectMaxMs = 1000;
 constexpr int kConnectTimeoutMs = 2000;
 constexpr int kResolveIntervalMinMs = 1000;  // gRPC's 30 s would hide a replaced pod
 
+// gRPC 1.51 ends its callback threads together with the last channel that used them. A reactor's
+// OnDone may well drop that channel; a thread would then join itself, and the process aborts. A
+// call that is never begun, never freed either, keeps the threads.
+struct CallbackThreads final : grpc::ClientUnaryReactor {
+  CallbackThreads() : stub(grpc::CreateChannel("unix:/", grpc::InsecureChannelCredentials())) {
+    stub.PrepareUnaryCall(&context, "/", grpc::StubOptions(), &request, &response, this);
+  }
+  grpc::GenericStub stub;
+  grpc::ClientContext context;
+  grpc::ByteBuffer request;
+  grpc::ByteBuffer response;
+};
+
 }  // namespace
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+  static const auto* const threads = new CallbackThreads();
+  (void)threads;
   grpc::ChannelArguments args;
   args.SetMaxReceiveMessageSize(kMessageBytesMax);
   args.SetMaxSendMessageSize(kMessageBytesMax);

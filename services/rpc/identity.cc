@@ -74,9 +74,14 @@ void PrepareClient(grpc::ClientContext& context, const Identity& identity,
   };
   context.AddMetadata(kTenantKey, sendable(identity.tenant));
   context.AddMetadata(kPrincipalKey, sendable(identity.principal));
-  if (IsIdentityValue(identity.request_id)) context.AddMetadata(kRequestIdKey, identity.request_id);
-  context.set_deadline(std::chrono::system_clock::now() +
-                       std::clamp(budget, std::chrono::microseconds(0), kBudgetMax));
+  if (!identity.request_id.empty()) {
+    context.AddMetadata(kRequestIdKey, sendable(identity.request_id));
+  }
+  // gRPC rounds deadlines up to milliseconds, in which a call may still succeed; one long past does
+  // not.
+  context.set_deadline(budget.count() <= 0
+                           ? std::chrono::system_clock::time_point()
+                           : std::chrono::system_clock::now() + std::min(budget, kBudgetMax));
 }
 
 }  // namespace expertmesh::rpc

@@ -1,5 +1,5 @@
-// A member's side of router.v1.Register: one stream per router, redialled for ever, a report at once when
-// readiness changes and every 500 ms otherwise (docs/protocol.md §3).
+// A member's side of router.v1.Register: one stream per router, redialled for ever, a report at
+// once when readiness changes and every 500 ms otherwise (docs/protocol.md §3).
 #pragma once
 
 #include <atomic>
@@ -18,29 +18,31 @@ class RouterLink;
 class ViewChooser;
 struct RouterBells;
 
-/// Thread-safe. Owns two threads: one dials and reports, the other runs all callbacks, so that a slow
-/// callback delays no report. Callbacks may call Report, never Stop or the destructor.
+/// Thread-safe. Owns two threads: one dials and reports, the other runs all callbacks, so that a
+/// slow callback delays no report. Callbacks may call Report, never Stop or the destructor.
 class RouterClient {
  public:
-  /// The view to follow has changed: of several routers the one with the newest placement epoch, the last among
-  /// equals. When a router breaks away, its view stays in force until another comes.
+  /// The view to follow has changed: of several routers the one with the newest placement epoch,
+  /// the last among equals. When a router breaks away, its view stays in force until another comes.
   using OnView = std::function<void(const router::v1::View& view)>;
   /// A router came up (it sent a view) or went down; down again only with another reason.
   using OnRouter =
       std::function<void(const std::string& address, bool up, const std::string& reason)>;
 
-  /// Each Hello is `hello` with last_epoch set to the newest epoch seen. Reports not ready, "starting", until
-  /// the first Report. Either callback may be empty.
+  /// Each Hello is `hello` with last_epoch set to the newest epoch seen. Reports not ready,
+  /// "starting", until the first Report. Either callback may be empty; they may run before the
+  /// constructor has returned.
   RouterClient(std::vector<std::string> addresses, router::v1::Hello hello, OnView on_view,
                OnRouter on_router);
   ~RouterClient();
   RouterClient(const RouterClient&) = delete;
   RouterClient& operator=(const RouterClient&) = delete;
 
-  /// What every router hears from now on: at once if readiness, draining or the reason differ, within
-  /// 50 ms if only the figures do, and every 500 ms after.
+  /// What every router hears from now on: at once if readiness, draining or the reason differ,
+  /// within 50 ms if only the figures do, and every 500 ms after.
   void Report(const router::v1::Report& report);
-  /// Ends the streams, waits for a callback that runs, and joins the threads; no callback comes after it. Idempotent.
+  /// Ends the streams, waits for a callback that runs, and joins the threads; no callback comes
+  /// after it. Idempotent.
   void Stop();
 
  private:

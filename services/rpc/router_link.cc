@@ -98,8 +98,8 @@ void RouterLink::Dial(Moment now) {
   give_up_reason_.clear();
   give_up_at_ = now + kFirstViewWithin;
   report_at_ = now;
-  // The first try fails fast, so that its reason can be shown; after that the call goes out as soon as the
-  // channel has connected.
+  // The first try fails fast, so that its reason can be shown; after that the call goes out as soon
+  // as the channel has connected.
   reactor->context.set_wait_for_ready(refused_);
   stub_->async()->Register(&reactor->context, reactor);
   reactor->AddHold();  // Step writes outside of reactions; released when the read side ends

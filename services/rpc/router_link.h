@@ -1,5 +1,5 @@
-// One Register stream to one router. The timer thread of RouterClient drives it with Step; gRPC's reactions only
-// note what happened and ring the bells.
+// One Register stream to one router. The timer thread of RouterClient drives it with Step; gRPC's
+// reactions only note what happened and ring the bells.
 #pragma once
 
 #include <chrono>
@@ -29,12 +29,14 @@ class RouterLink : public std::enable_shared_from_this<RouterLink> {
     std::string reason = {};
   };
 
-  RouterLink(std::string address, const router::v1::Hello& hello, std::shared_ptr<RouterBells> bells);
+  RouterLink(std::string address, const router::v1::Hello& hello,
+             std::shared_ptr<RouterBells> bells);
 
   const std::string& address() const { return address_; }
   /// Dials, greets, reports and gives up when it is time to; returns when to be called again.
   Moment Step(Moment now);
-  /// A change of readiness is due at once, one of the figures within 50 ms. Ring the timer bell after it.
+  /// A change of readiness is due at once, one of the figures within 50 ms. Ring the timer bell
+  /// after it.
   void SetReport(const router::v1::Report& report);
   /// Sent with the next Hello.
   void SetLastEpoch(const common::v1::Epoch& epoch);

@@ -29,7 +29,8 @@ bool IsLocal(const std::string& listen) {
 void PluginsOnce() {
   static std::once_flag once;
   std::call_once(once, [] {
-    // gRPC's health service brings no descriptor; naming ours links it in, so that reflection knows it.
+    // gRPC's health service brings no descriptor; naming ours links it in, so that reflection knows
+    // it.
     grpc::health::v1::HealthCheckRequest::descriptor();
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -46,7 +47,8 @@ void SetLimits(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kPingIntervalMinMs);
-  // Handlers are callbacks; only reflection is synchronous, and a queue per core is too much for it.
+  // Handlers are callbacks; only reflection is synchronous, and a queue per core is too much for
+  // it.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
 }
 

@@ -22,8 +22,8 @@ class Server {
     std::string listen = "127.0.0.1:0";     // "host:port", port 0 = any free one; or "unix:/path"
     telemetry::Metrics* metrics = nullptr;  // not owned; null = not counted
   };
-  /// `services` and metrics outlive the server. kInvalidArgument if the address cannot be used: a taken port, a
-  /// socket that another process listens on, a path of more than 107 bytes.
+  /// `services` and metrics outlive the server. kInvalidArgument if the address cannot be used: a
+  /// taken port, a socket that another process listens on, a path of more than 107 bytes.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Options options,
                                                        std::vector<grpc::Service*> services);
   ~Server();
@@ -32,7 +32,8 @@ class Server {
 
   /// What peers dial: the port is the real one.
   const std::string& address() const { return address_; }
-  /// grpc.health.v1: "" and "readiness"; "liveness" is SERVING from the start. Starts as not serving.
+  /// grpc.health.v1: "" and "readiness"; "liveness" is SERVING from the start. Starts as not
+  /// serving.
   void SetServing(bool serving);
   /// Takes no new calls, lets running ones go on for `grace`, then cancels them and waits for their
   /// handlers. Open streams use up the grace: end them first, or give none. Idempotent.

@@ -13,7 +13,8 @@ namespace {
 
 using base::Reason;
 
-constexpr int kCodeMax = 16;  // UNAUTHENTICATED; the canonical codes of gRPC and abseil are the same
+constexpr int kCodeMax =
+    16;  // UNAUTHENTICATED; the canonical codes of gRPC and abseil are the same
 
 absl::StatusCode CodeOf(int code) {
   return code >= 0 && code <= kCodeMax ? static_cast<absl::StatusCode>(code)
@@ -42,19 +43,20 @@ Reason ReasonFor(absl::StatusCode code) {
   }
 }
 
-// The code may differ from the reason's own, so the status is built by hand around Error()'s payloads.
+// The code may differ from the reason's own, so the status is built by hand around Error()'s
+// payloads.
 absl::Status Build(absl::StatusCode code, Reason reason, const std::string& message,
                    std::map<std::string, std::string> metadata) {
   const absl::Status model = base::Error(reason, message, std::move(metadata));
   if (model.code() == code) return model;
   absl::Status status(code, message);
-  model.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
-    status.SetPayload(url, payload);
-  });
+  model.ForEachPayload(
+      [&](absl::string_view url, const absl::Cord& payload) { status.SetPayload(url, payload); });
   return status;
 }
 
-// Length of the UTF-8 character at text[at], 0 if there is none (overlong forms and surrogates are none).
+// Length of the UTF-8 character at text[at], 0 if there is none (overlong forms and surrogates are
+// none).
 size_t CharacterBytes(const std::string& text, size_t at) {
   const auto byte = [&](size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
@@ -74,8 +76,8 @@ size_t CharacterBytes(const std::string& text, size_t at) {
   return first >= 0xF1 && first <= 0xF3 ? 4 : 0;
 }
 
-// proto3 strings must be UTF-8: another protobuf would refuse the whole message. A file name in a message may
-// hold anything.
+// proto3 strings must be UTF-8: another protobuf would refuse the whole message. A file name in a
+// message may hold anything.
 std::string Utf8(std::string text, size_t bytes_max = std::string::npos) {
   size_t at = 0;
   while (at < text.size()) {

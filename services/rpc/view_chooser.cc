@@ -15,8 +15,8 @@ bool Older(const common::v1::Epoch& a, const common::v1::Epoch& b) {
 bool ViewChooser::Received(size_t router, router::v1::View view) {
   const common::v1::Epoch& epoch = view.placement().epoch();
   if (Older(newest_, epoch)) newest_ = epoch;
-  const bool older = followed_ && *followed_ != router &&
-                     Older(epoch, views_[*followed_]->placement().epoch());
+  const bool older =
+      followed_ && *followed_ != router && Older(epoch, views_[*followed_]->placement().epoch());
   views_[router] = std::move(view);
   if (older) return false;
   followed_ = router;

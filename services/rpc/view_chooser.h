@@ -9,8 +9,8 @@
 
 namespace expertmesh::rpc {
 
-/// The newest placement epoch (term, number) wins; among equals the view that came last. A router counts
-/// while its stream is open. Without any, the last view stays in force at the member.
+/// The newest placement epoch (term, number) wins; among equals the view that came last. A router
+/// counts while its stream is open. Without any, the last view stays in force at the member.
 class ViewChooser {
  public:
   explicit ViewChooser(size_t router_count) : views_(router_count) {}

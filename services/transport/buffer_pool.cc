@@ -16,7 +16,8 @@ void Free(std::byte* data) { ::operator delete(data, kAlign); }
 
 }  // namespace
 
-Buffer::Buffer(size_t bytes) : data_(Allocate(std::max<size_t>(bytes, 1))), size_(bytes), capacity_(bytes) {
+Buffer::Buffer(size_t bytes)
+    : data_(Allocate(std::max<size_t>(bytes, 1))), size_(bytes), capacity_(bytes) {
   std::memset(data_, 0, bytes);
 }
 

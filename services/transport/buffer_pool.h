@@ -1,5 +1,5 @@
-// Payload memory: 64-byte aligned, reused. A frame is gathered once into such a buffer and computed from
-// there (docs/protocol.md §1).
+// Payload memory: 64-byte aligned, reused. A frame is gathered once into such a buffer and computed
+// from there (docs/protocol.md §1).
 #pragma once
 
 #include <cstddef>

@@ -17,12 +17,11 @@ namespace expertmesh::transport::internal {
 inline constexpr char kIncarnationKey[] = "x-expertmesh-incarnation";      // of the sender
 inline constexpr char kExpectedKey[] = "x-expertmesh-expect-incarnation";  // of the receiver
 
-/// The message for a frame. The payload's memory belongs to the message from now on: it is freed when
-/// gRPC has sent the last byte.
+/// The message for a frame. The payload's memory belongs to the message from now on: it is freed
+/// when gRPC has sent the last byte.
 template <class Frame>
 grpc::ByteBuffer ToByteBuffer(Frame frame) {
-  const std::string prefix =
-      MessagePrefix(frame.header.SerializeAsString(), frame.payload.size());
+  const std::string prefix = MessagePrefix(frame.header.SerializeAsString(), frame.payload.size());
   std::array<grpc::Slice, 2> slices = {grpc::Slice(prefix), grpc::Slice()};
   if (frame.payload.size() == 0) return grpc::ByteBuffer(slices.data(), 1);
   auto* kept = new Buffer(std::move(frame.payload));

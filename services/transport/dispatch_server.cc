@@ -19,8 +19,8 @@ using base::Reason;
 using internal::FromByteBuffer;
 using internal::ToByteBuffer;
 
-// Answers queue here, since a second StartWrite before OnWriteDone aborts the process. Shared by the
-// reactor and the replies that are still out.
+// Answers queue here, since a second StartWrite before OnWriteDone aborts the process. Shared by
+// the reactor and the replies that are still out.
 class AnswerQueue {
  public:
   using StreamReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
@@ -60,12 +60,15 @@ class DispatchReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
  public:
   DispatchReactor(grpc::CallbackServerContext* context, uint64_t incarnation,
                   const FrameHandler& handler, std::shared_ptr<BufferPool> buffers)
-      : handler_(handler), buffers_(std::move(buffers)), answers_(std::make_shared<AnswerQueue>(this)) {
+      : handler_(handler),
+        buffers_(std::move(buffers)),
+        answers_(std::make_shared<AnswerQueue>(this)) {
     context->AddInitialMetadata(internal::kIncarnationKey, std::to_string(incarnation));
     const auto& metadata = context->client_metadata();
     const auto expected = metadata.find(internal::kExpectedKey);
     if (expected != metadata.end() &&
-        std::string(expected->second.data(), expected->second.size()) != std::to_string(incarnation)) {
+        std::string(expected->second.data(), expected->second.size()) !=
+            std::to_string(incarnation)) {
       answers_->Finish(rpc::ToGrpcStatus(
           Error(Reason::kPeerLost, "another incarnation of this worker was expected")));
       return;

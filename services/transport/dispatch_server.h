@@ -1,5 +1,5 @@
-// The receiving end of the grpc transport: expert.v1.ExpertService with raw frames for Dispatch and a
-// typed Describe.
+// The receiving end of the grpc transport: expert.v1.ExpertService with raw frames for Dispatch and
+// a typed Describe.
 #pragma once
 
 #include <memory>
@@ -9,14 +9,15 @@
 
 namespace expertmesh::transport {
 
-/// Register with rpc::Server. `handler` is called on gRPC threads, one frame at a time per stream; the
-/// Reply may outlive the stream (it is then dropped).
-class DispatchServer final
-    : public expert::v1::ExpertService::WithRawCallbackMethod_Dispatch<
-          expert::v1::ExpertService::WithCallbackMethod_Describe<expert::v1::ExpertService::Service>> {
+/// Register with rpc::Server. `handler` is called on gRPC threads, one frame at a time per stream;
+/// the Reply may outlive the stream (it is then dropped).
+class DispatchServer final : public expert::v1::ExpertService::WithRawCallbackMethod_Dispatch<
+                                 expert::v1::ExpertService::WithCallbackMethod_Describe<
+                                     expert::v1::ExpertService::Service>> {
  public:
   using DescribeFn = std::function<expert::v1::DescribeResponse()>;
-  /// `incarnation` is ours; a caller that expects another one is refused (it dialled a reused address).
+  /// `incarnation` is ours; a caller that expects another one is refused (it dialled a reused
+  /// address).
   DispatchServer(uint64_t incarnation, FrameHandler handler, DescribeFn describe);
 
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Dispatch(

@@ -306,7 +306,8 @@ absl::Status CheckCombine(const CombineFrame& frame, size_t partial_count, size_
   const CombineHeader& h = frame.header;
   if (h.has_status() && h.status().code() != 0) return rpc::FromRpcStatus(h.status());
   if (h.protocol_version() != kProtocolVersion) {
-    return Error(Reason::kFrameVersion, absl::StrCat("combine frame version ", h.protocol_version()));
+    return Error(Reason::kFrameVersion,
+                 absl::StrCat("combine frame version ", h.protocol_version()));
   }
   if (h.partial_count() != partial_count || h.hidden_size() != hidden ||
       h.payload_bytes() != frame.payload.size() ||

@@ -51,7 +51,8 @@ base::Dtype FromProto(common::v1::Dtype dtype);  // kF32 for anything but BF16
 common::v1::Dtype ToProto(base::Dtype dtype);
 
 /// Builds the payload from f32 rows: `row_index[i]` picks row i of the frame from `rows`
-/// [*, hidden]; rows are rounded to `dtype` (nearest even). Fills counts, length and CRC of `header`.
+/// [*, hidden]; rows are rounded to `dtype` (nearest even). Fills counts, length and CRC of
+/// `header`.
 DispatchFrame BuildDispatch(DispatchHeader header, std::span<const float> rows, size_t hidden,
                             std::span<const uint32_t> row_index, base::Dtype dtype,
                             std::span<const uint32_t> row_offsets,

@@ -238,19 +238,21 @@ class DispatchStream : public std::enable_shared_from_this<DispatchStream> {
   grpc::GenericStub stub_;
   std::mutex mutex_;
   std::condition_variable idle_;
-  Reactor* reactor_ = nullptr;                   // guarded by mutex_
-  grpc::Alarm alarm_;                            // guarded by mutex_
-  bool alarm_set_ = false;                       // guarded by mutex_
-  bool up_ = false;                              // guarded by mutex_
-  bool stopped_ = false;                         // guarded by mutex_
-  std::unordered_map<uint64_t, Call> calls_;     // guarded by mutex_
-  std::deque<grpc::ByteBuffer> writes_;          // guarded by mutex_; front() is being written
+  Reactor* reactor_ = nullptr;                // guarded by mutex_
+  grpc::Alarm alarm_;                         // guarded by mutex_
+  bool alarm_set_ = false;                    // guarded by mutex_
+  bool up_ = false;                           // guarded by mutex_
+  bool stopped_ = false;                      // guarded by mutex_
+  std::unordered_map<uint64_t, Call> calls_;  // guarded by mutex_
+  std::deque<grpc::ByteBuffer> writes_;       // guarded by mutex_; front() is being written
 };
 
 }  // namespace internal
 
 GrpcTransport::GrpcTransport(uint64_t incarnation, PeerListener listener)
-    : incarnation_(incarnation), listener_(std::move(listener)), buffers_(std::make_shared<BufferPool>()) {}
+    : incarnation_(incarnation),
+      listener_(std::move(listener)),
+      buffers_(std::make_shared<BufferPool>()) {}
 
 GrpcTransport::~GrpcTransport() {
   std::map<std::string, Link> links;
@@ -292,8 +294,8 @@ void GrpcTransport::AddPeer(const Peer& peer) {
     auto was_up = std::make_shared<bool>(false);
     stream = std::make_shared<internal::DispatchStream>(
         peer, incarnation_, buffers_,
-        [this, count, was_up, name = peer.name, all = link.streams.size()](
-            bool up, const std::string& why) {
+        [this, count, was_up, name = peer.name, all = link.streams.size()](bool up,
+                                                                           const std::string& why) {
           bool change = false;
           {
             std::lock_guard lock(count->mutex);
@@ -348,7 +350,8 @@ void GrpcTransport::Cancel(uint64_t call_id) {
   std::vector<std::shared_ptr<internal::DispatchStream>> streams;
   {
     std::lock_guard lock(mutex_);
-    for (auto& [name, link] : links_) streams.insert(streams.end(), link.streams.begin(), link.streams.end());
+    for (auto& [name, link] : links_)
+      streams.insert(streams.end(), link.streams.begin(), link.streams.end());
   }
   for (auto& stream : streams) {
     if (stream->Cancel(call_id)) return;

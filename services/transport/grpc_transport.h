@@ -1,5 +1,6 @@
-// The transport between hosts: per peer two bidirectional gRPC streams (decode, prefill), each on its own
-// connection, over TCP or a Unix socket. Raw ByteBuffers: no copy on send, one gather on receipt.
+// The transport between hosts: per peer two bidirectional gRPC streams (decode, prefill), each on
+// its own connection, over TCP or a Unix socket. Raw ByteBuffers: no copy on send, one gather on
+// receipt.
 #pragma once
 
 #include <array>

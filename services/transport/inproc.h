@@ -1,5 +1,5 @@
-// The transport of a single process: one thread serves the calls of every peer, all of them the same
-// handler. Frames are built and checked as on the wire, so the bits are those of the mesh.
+// The transport of a single process: one thread serves the calls of every peer, all of them the
+// same handler. Frames are built and checked as on the wire, so the bits are those of the mesh.
 #pragma once
 
 #include <condition_variable>

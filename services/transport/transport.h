@@ -1,5 +1,5 @@
-// submit → completion: how dispatch frames reach experts. Back ends: inproc and grpc; shm and nccl fit
-// the same interface. Every back end passes tests/services/transport/conformance.
+// submit → completion: how dispatch frames reach experts. Back ends: inproc and grpc; shm and nccl
+// fit the same interface. Every back end passes tests/services/transport/conformance.
 #pragma once
 
 #include <cstdint>
@@ -30,14 +30,15 @@ struct Peer {
   std::string address;       // what the back end dials
 };
 
-/// Exactly once per Submit, on any thread, possibly before Submit returns. OK: a checked frame with the
-/// sums wanted. Else the peer's refusal, kPeerLost, kCancelled or a bad frame.
+/// Exactly once per Submit, on any thread, possibly before Submit returns. OK: a checked frame with
+/// the sums wanted. Else the peer's refusal, kPeerLost, kCancelled or a bad frame.
 using Completion = std::function<void(absl::StatusOr<CombineFrame>)>;
 
 /// A peer came up or went down; on any thread.
 using PeerListener = std::function<void(const std::string& peer, bool up, const std::string& why)>;
 
-/// Thread-safe. The destructor completes every call in flight with kCancelled and waits for callbacks.
+/// Thread-safe. The destructor completes every call in flight with kCancelled and waits for
+/// callbacks.
 class Transport {
  public:
   virtual ~Transport() = default;

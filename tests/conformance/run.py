@@ -55,6 +55,11 @@ class Mesh:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def metric(self, name: str, series: str) -> float:
+        """The value of a series without labels."""
+        lines = self.admin(name, "/metrics")[1].splitlines()
+        return next(float(line.split()[1]) for line in lines if line.split()[0] == series)
+
     def lanes_running(self) -> int:
         """Lanes on the attention worker, running or waiting."""
         lanes = json.loads(self.admin("attention-0", "/statusz")[1])["lanes"]
@@ -238,12 +243,18 @@ def unknown_path(mesh: Mesh) -> None:
 
 
 def hang_up(mesh: Mesh) -> None:
-    """A client that leaves frees its lane."""
-    stream = mesh.chat(stream=True, max_tokens=400)
+    """A client that leaves in the middle of a long answer is counted and frees its lane."""
+    def long_enough(seed: int) -> bool:
+        return mesh.chat(temperature=1, seed=seed, max_tokens=400).usage.completion_tokens > 150
+
+    seed = next(seed for seed in range(100) if long_enough(seed))
+    before = mesh.metric("gateway", "expertmesh_gateway_client_disconnects_total")
+    stream = mesh.chat(temperature=1, seed=seed, max_tokens=400, stream=True)
     next(iter(stream))
     stream.close()
     deadline = time.monotonic() + 10
-    while mesh.lanes_running() > 0:
+    while mesh.lanes_running() > 0 or before == mesh.metric(
+            "gateway", "expertmesh_gateway_client_disconnects_total"):
         assert time.monotonic() < deadline, "the lane still runs 10 s after the hang-up"
 
 
@@ -267,8 +278,8 @@ def lost_experts(mesh: Mesh) -> None:
 
 CHECKS: list[Callable[[Mesh], None]] = [
     chat_whole, chat_streamed, chat_stream_usage, chat_async, chat_messages, chat_limits,
-    chat_seeds, chat_stop, models, completions, unknown_model, out_of_range, wrong_types, unsupported,
-    unknown_field, too_long, unknown_path, hang_up, lost_experts,
+    chat_seeds, chat_stop, models, completions, unknown_model, out_of_range, wrong_types,
+    unsupported, unknown_field, too_long, unknown_path, hang_up, lost_experts,
 ]
 
 

@@ -17,19 +17,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "cli"))
+
+from mesh import model as models  # noqa: E402
+
 INSTANCE = "memory"
-MODEL = ROOT / "build" / "models" / "bench-1b"
 POOLS = 4
 MIB = 1 << 20
 SLACK_BYTES = 100 * MIB
 REQUESTS_MAX = 40
 PROMPT_TOKENS = 384
-
-
-def tool(*args: str) -> str:
-    """Output of the `expertmesh` command."""
-    return subprocess.run([str(ROOT / "build" / "release" / "bin" / "expertmesh"), *args],
-                          check=True, capture_output=True, text=True).stdout
 
 
 def get(address: str, path: str) -> Any:
@@ -73,11 +70,11 @@ def pss_bytes(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def measure() -> tuple[int, int]:
+def measure(directory: Path) -> tuple[int, int]:
     """Passed and failed workers of a running instance."""
     state = json.loads((ROOT / "build" / "run" / INSTANCE / "state.json").read_text())
     workers = [one for one in state["processes"] if one["role"] == "expert-worker"]
-    shown = json.loads(tool("model", "show", "--json", str(MODEL)))
+    shown = models.show(directory)
     expert_bytes = shown["parts"]["routed_experts"]["bytes"]
     requests = use_all_experts(state, workers, shown["vocab_size"])
     limit = expert_bytes // POOLS + SLACK_BYTES
@@ -98,15 +95,13 @@ def measure() -> tuple[int, int]:
 
 def main() -> int:
     """Makes the model once, runs the instance, measures."""
-    if not (MODEL / "config.json").exists():
-        print("making bench-1b under build/models/ (once)", flush=True)
-        MODEL.parent.mkdir(parents=True, exist_ok=True)
-        tool("model", "init", "--preset", "bench-1b", "--seed", "1", "--out", str(MODEL))
+    directory = models.preset("bench-1b")
     mesh = str(ROOT / "mesh")
     subprocess.run([mesh, "up", "--name", INSTANCE, "--port", "0", "--detach", "--no-build",
-                    "--model", str(MODEL), "--experts", str(POOLS), "--timeout", "600"], check=True)
+                    "--model", str(directory), "--experts", str(POOLS), "--timeout", "600"],
+                   check=True, stdout=subprocess.DEVNULL)
     try:
-        passed, failed = measure()
+        passed, failed = measure(directory)
     except (RuntimeError, OSError, KeyError) as error:
         print(f"FAILED: {error}")
         passed, failed = 0, 1

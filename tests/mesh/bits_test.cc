@@ -1,5 +1,5 @@
-// Invariant 4 over real processes: the bits of every step's logits and of every token's lane state do not
-// depend on workers, placement, transport, threads, batch or prefill chunk.
+// Invariant 4 over real processes: the bits of every step's logits and of every token's lane state
+// do not depend on workers, placement, transport, threads, batch or prefill chunk.
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 

@@ -1,9 +1,10 @@
 #include "router/router_process.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/struct.pb.h>
+#include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
-#include <boost/json.hpp>
 #include <csignal>
 #include <map>
 
@@ -15,10 +16,23 @@
 namespace expertmesh::router {
 namespace {
 
-namespace json = boost::json;
+using google::protobuf::Struct;
+using google::protobuf::Value;
+using google::protobuf::util::JsonStringToMessage;
 using lifecycle::Ask;
 using lifecycle::BodyOf;
 using testing::HasSubstr;
+
+Struct Parse(const std::string& text) {
+  Struct parsed;
+  EXPECT_TRUE(JsonStringToMessage(text, &parsed).ok()) << text;
+  return parsed;
+}
+
+std::string Text(const Struct& object, const std::string& key) {
+  const auto it = object.fields().find(key);
+  return it == object.fields().end() ? "" : it->second.string_value();
+}
 
 class RouterProcessTest : public testing::Test {
  protected:
@@ -26,13 +40,21 @@ class RouterProcessTest : public testing::Test {
       : process_(*lifecycle::Process::Start({.role = "router", .log_level = "off"}, &metrics_)),
         router_(*RouterProcess::Start("127.0.0.1:0", *process_, metrics_)) {}
 
-  json::object Status() {
-    return json::parse(BodyOf(Ask(process_->admin_address(), "GET", "/statusz"))).as_object();
+  Struct Status() { return Parse(BodyOf(Ask(process_->admin_address(), "GET", "/statusz"))); }
+  /// /statusz.view, read back as the message that it shows.
+  v1::View ShownView() {
+    std::string text;
+    v1::View view;
+    EXPECT_TRUE(
+        google::protobuf::util::MessageToJsonString(Status().fields().at("view"), &text).ok());
+    EXPECT_TRUE(JsonStringToMessage(text, &view).ok()) << text;
+    return view;
   }
   /// The entry of /statusz.peers with that name.
-  json::object Peer(const std::string& name) {
-    for (const json::value& peer : Status().at("peers").as_array()) {
-      if (std::string(peer.at("name").as_string()) == name) return peer.as_object();
+  Struct Peer(const std::string& name) {
+    const Struct status = Status();
+    for (const Value& peer : status.fields().at("peers").list_value().values()) {
+      if (Text(peer.struct_value(), "name") == name) return peer.struct_value();
     }
     return {};
   }
@@ -48,7 +70,8 @@ TEST_F(RouterProcessTest, ReadyWithoutAnybody) {
   EXPECT_THAT(page, HasSubstr("expertmesh_router_leader 1\n"));
   EXPECT_THAT(page, HasSubstr("expertmesh_router_registered_workers{role=\"expert-worker\","
                               "state=\"ready\"} 0\n"));
-  EXPECT_TRUE(Status().at("view").at("members").as_array().empty());
+  EXPECT_EQ(ShownView().members_size(), 0);
+  EXPECT_EQ(ShownView().router_incarnation(), process_->incarnation());
 }
 
 TEST_F(RouterProcessTest, ShowsTheMesh) {
@@ -60,19 +83,21 @@ TEST_F(RouterProcessTest, ShowsTheMesh) {
   attention.ViewWith([](const v1::View& v) {
     return v.members_size() == 3 && v.members(1).report().ready() && v.members(2).report().ready();
   });
-  json::object status = Status();
-  EXPECT_EQ(status.at("view").at("members").as_array().size(), 3u);
-  EXPECT_EQ(status.at("view").at("missing_experts").at(0).at("begin"), 16);
-  EXPECT_THAT(std::string(status.at("left_out").at("e9").as_string()), HasSubstr("rev-b"));
-  EXPECT_EQ(Peer("e0").at("state"), "up");
+  EXPECT_EQ(ShownView().members_size(), 3);
+  ASSERT_EQ(ShownView().missing_experts_size(), 1);
+  EXPECT_EQ(ShownView().missing_experts(0).begin(), 16u);
+  const Struct left_out = Status().fields().at("left_out").struct_value();
+  EXPECT_EQ(left_out.fields_size(), 1);
+  EXPECT_THAT(Text(left_out, "e9"), HasSubstr("rev-b"));
+  EXPECT_EQ(Text(Peer("e0"), "state"), "up");
   EXPECT_THAT(metrics_.Serialize(), HasSubstr("expertmesh_router_missing_experts 16\n"));
 
   TestMember high(router_->address(), ExpertHello("e1", 16, 32));
   attention.ViewWith([](const v1::View& v) { return v.has_placement(); });
-  status = Status();
-  const json::value& placement = status.at("view").at("placement");
-  EXPECT_EQ(placement.at("epoch").at("number"), "1");
-  EXPECT_EQ(placement.at("pools").at(0).at("replicas").at(0), "e0");
+  const v1::Placement placement = ShownView().placement();
+  EXPECT_EQ(placement.epoch().number(), 1u);
+  ASSERT_EQ(placement.pools_size(), 2);
+  EXPECT_THAT(placement.pools(0).replicas(), testing::ElementsAre("e0"));
   const std::string page = metrics_.Serialize();
   EXPECT_THAT(page, HasSubstr("expertmesh_router_placement_epoch 1\n"));
   EXPECT_THAT(page, HasSubstr("expertmesh_router_missing_experts 0\n"));
@@ -81,8 +106,8 @@ TEST_F(RouterProcessTest, ShowsTheMesh) {
 
   low.Break();
   attention.ViewWith([](const v1::View& v) { return v.missing_experts_size() > 0; });
-  EXPECT_EQ(Peer("e0").at("state"), "down");
-  EXPECT_FALSE(Peer("e0").at("reason").as_string().empty());
+  EXPECT_EQ(Text(Peer("e0"), "state"), "down");
+  EXPECT_FALSE(Text(Peer("e0"), "reason").empty());
   EXPECT_THAT(metrics_.Serialize(),
               HasSubstr("expertmesh_router_peer_up{peer=\"e0\",role=\"expert-worker\"} 0\n"));
 }
@@ -95,9 +120,9 @@ TEST(RouterBinaryTest, StopsWithOpenStreams) {
   const auto announced =
       test_support::WaitForFile(dir / "router.json", std::chrono::milliseconds(20'000));
   ASSERT_TRUE(announced) << router.Log();
-  const json::object said = json::parse(*announced).as_object();
-  EXPECT_EQ(said.at("role"), "router");
-  TestMember member(std::string(said.at("grpc_address").as_string()), AttentionHello("a0"));
+  const Struct said = Parse(*announced);
+  EXPECT_EQ(Text(said, "role"), "router");
+  TestMember member(Text(said, "grpc_address"), AttentionHello("a0"));
   EXPECT_EQ(member.NextView().members_size(), 1);
   router.Signal(SIGTERM);
   EXPECT_FALSE(member.End().ok());

@@ -32,7 +32,8 @@ std::string ReadAll(const std::string& path) {
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
   }
-  if (argv[0].find('/') == std::string::npos) argv[0] = std::string(EXPERTMESH_BIN_DIR) + "/" + argv[0];
+  if (argv[0].find('/') == std::string::npos)
+    argv[0] = std::string(EXPERTMESH_BIN_DIR) + "/" + argv[0];
   std::vector<char*> raw;
   for (std::string& arg : argv) raw.push_back(arg.data());
   raw.push_back(nullptr);

@@ -12,14 +12,16 @@ namespace expertmesh::test_support {
 
 class ChildProcess {
  public:
-  /// Starts argv[0] (looked up in EXPERTMESH_BIN_DIR unless it has a slash); output goes to `log_path`.
+  /// Starts argv[0] (looked up in EXPERTMESH_BIN_DIR unless it has a slash); output goes to
+  /// `log_path`.
   ChildProcess(std::vector<std::string> argv, std::string log_path);
   ~ChildProcess();  // SIGKILL if it still runs
   ChildProcess(ChildProcess&&) noexcept;
   ChildProcess(const ChildProcess&) = delete;
 
   void Signal(int signal) const;
-  /// Exit code (128 + signal if killed), or nothing after the timeout. Waits on the process, not on time.
+  /// Exit code (128 + signal if killed), or nothing after the timeout. Waits on the process, not on
+  /// time.
   std::optional<int> Wait(std::chrono::milliseconds timeout);
   bool running();
   pid_t pid() const { return pid_; }
@@ -33,8 +35,8 @@ class ChildProcess {
   std::string log_path_;
 };
 
-/// Waits until a file of that name exists (inotify), then returns its content; nullopt after the timeout
-/// or once `process` has ended.
+/// Waits until a file of that name exists (inotify), then returns its content; nullopt after the
+/// timeout or once `process` has ended.
 std::optional<std::string> WaitForFile(const std::string& path, std::chrono::milliseconds timeout);
 
 }  // namespace expertmesh::test_support

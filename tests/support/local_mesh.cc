@@ -1,17 +1,14 @@
 #include "tests/support/local_mesh.h"
 
-#include <arpa/inet.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "services/rpc/status.h"
+#include "tests/support/http_client.h"
 
 namespace expertmesh::test_support {
 
@@ -31,9 +28,10 @@ LocalMesh::LocalMesh(const MeshSpec& spec) {
     Start("expertmesh-engram-store", "engram",
           with_router({"--data", dir_ / "engram-data", "--model", spec.model}));
   }
-  std::vector<std::string> attention = with_router(
-      {"--model", spec.model, "--profile", spec.profile, "--debug-api", "--threads",
-       std::to_string(spec.attention_threads), "--transport", spec.slices.empty() ? "inproc" : "grpc"});
+  std::vector<std::string> attention =
+      with_router({"--model", spec.model, "--profile", spec.profile, "--debug-api", "--threads",
+                   std::to_string(spec.attention_threads), "--transport",
+                   spec.slices.empty() ? "inproc" : "grpc"});
   attention.insert(attention.end(), spec.attention_flags.begin(), spec.attention_flags.end());
   Start("expertmesh-attention-worker", "attention", std::move(attention));
   if (spec.gateway) {
@@ -66,11 +64,24 @@ LocalMesh::~LocalMesh() {
 
 void LocalMesh::Start(const std::string& binary, const std::string& name,
                       std::vector<std::string> flags) {
-  std::vector<std::string> argv = {binary,          "--name",          name,
-                                   "--listen",      Address(name),     "--announce-file",
-                                   dir_ / (name + ".json"), "--drain-seconds", "1"};
+  std::vector<std::string> argv = {binary,
+                                   "--name",
+                                   name,
+                                   "--listen",
+                                   Address(name),
+                                   "--announce-file",
+                                   dir_ / (name + ".json"),
+                                   "--drain-seconds",
+                                   "1"};
   argv.insert(argv.end(), flags.begin(), flags.end());
+  commands_[name] = argv;
   processes_.emplace(name, ChildProcess(std::move(argv), dir_ / (name + ".log")));
+}
+
+void LocalMesh::Restart(const std::string& name) {
+  processes_.erase(name);
+  std::filesystem::remove(dir_ / (name + ".json"));
+  processes_.emplace(name, ChildProcess(commands_.at(name), dir_ / (name + ".log")));
 }
 
 std::string LocalMesh::Address(const std::string& name) const {
@@ -114,26 +125,9 @@ std::string LocalMesh::AdminAddress(const std::string& name) const {
 std::string LocalMesh::HttpAddress() const { return Announced("gateway", "http_address"); }
 
 std::string HttpGet(const std::string& address, const std::string& path) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return "";
-  sockaddr_in peer{};
-  peer.sin_family = AF_INET;
-  peer.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(colon + 1))));
-  inet_pton(AF_INET, address.substr(0, colon).c_str(), &peer.sin_addr);
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  std::string answer;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&peer), sizeof(peer)) == 0) {
-    const std::string request =
-        "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
-      char buffer[4096];
-      for (ssize_t n = 0; (n = read(fd, buffer, sizeof(buffer))) > 0;) {
-        answer.append(buffer, static_cast<size_t>(n));
-      }
-    }
-  }
-  close(fd);
-  return answer;
+  const HttpResponse response =
+      HttpExchange(address, "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  return response.header + "\r\n\r\n" + response.body;
 }
 
 Generated Generate(inference::v1::InferenceService::Stub& stub,

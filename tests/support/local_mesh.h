@@ -1,5 +1,5 @@
-// A mesh of real processes on Unix sockets in a temporary directory, for tests. Waits on events (files,
-// views, process ends), never on time.
+// A mesh of real processes on Unix sockets in a temporary directory, for tests. Waits on events
+// (files, views, process ends), never on time.
 #pragma once
 
 #include <chrono>
@@ -23,9 +23,9 @@ namespace expertmesh::test_support {
 inline constexpr std::chrono::seconds kPatience(60);
 
 struct MeshSpec {
-  std::string model;                   // directory
+  std::string model;  // directory
   std::string profile = "bf16";
-  std::vector<std::string> slices;     // one expert worker each; empty = inproc
+  std::vector<std::string> slices;  // one expert worker each; empty = inproc
   int attention_threads = 1;
   int expert_threads = 1;
   std::vector<std::string> attention_flags;
@@ -45,10 +45,13 @@ class LocalMesh {
   bool WaitView(const std::function<bool(const router::v1::View&)>& condition,
                 std::chrono::milliseconds timeout = kPatience);
 
-  std::string Address(const std::string& name) const;       // gRPC
-  std::string AdminAddress(const std::string& name) const;  // "127.0.0.1:port", from the announce file
-  std::string HttpAddress() const;                          // of the gateway
+  std::string Address(const std::string& name) const;  // gRPC
+  std::string AdminAddress(
+      const std::string& name) const;  // "127.0.0.1:port", from the announce file
+  std::string HttpAddress() const;     // of the gateway
   ChildProcess& process(const std::string& name) { return processes_.at(name); }
+  /// Starts a killed process again, with the same flags.
+  void Restart(const std::string& name);
   const TempDir& dir() const { return dir_; }
 
  private:
@@ -58,6 +61,7 @@ class LocalMesh {
   TempDir dir_;
   size_t members_ = 0;
   std::map<std::string, ChildProcess> processes_;
+  std::map<std::string, std::vector<std::string>> commands_;
   std::mutex mutex_;
   std::condition_variable changed_;
   router::v1::View view_;  // guarded by mutex_

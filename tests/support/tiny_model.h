@@ -1,4 +1,5 @@
-// The tiny-v3 model for tests of real processes: made once per test program by `expertmesh model init`.
+// The tiny-v3 model for tests of real processes: made once per test program by `expertmesh model
+// init`.
 #pragma once
 
 #include <string>

@@ -27,8 +27,8 @@ class RefuseInterceptor final : public grpc::experimental::Interceptor {
       batch->FailHijackedRecvMessage();
     }
     if (batch->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_RECV_STATUS)) {
-      *batch->GetRecvStatus() = ToGrpcStatus(base::Error(
-          base::Reason::kDeadlineRequired, "set a deadline on the call of " + method_));
+      *batch->GetRecvStatus() = ToGrpcStatus(
+          base::Error(base::Reason::kDeadlineRequired, "set a deadline on the call of " + method_));
     }
     if (first) {
       batch->Hijack();

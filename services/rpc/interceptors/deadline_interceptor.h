@@ -5,8 +5,8 @@
 
 namespace expertmesh::rpc {
 
-/// Such a call ends at once with kDeadlineRequired. gRPC fixes the deadline before interceptors run, so none
-/// can be added here. Streams are let through: long-lived ones have no deadline.
+/// Such a call ends at once with kDeadlineRequired. gRPC fixes the deadline before interceptors
+/// run, so none can be added here. Streams are let through: long-lived ones have no deadline.
 class DeadlineInterceptorFactory final
     : public grpc::experimental::ClientInterceptorFactoryInterface {
  public:

@@ -37,9 +37,9 @@ class IdentityInterceptor final : public grpc::experimental::Interceptor {
 
 IdentityInterceptorFactory::IdentityInterceptorFactory(telemetry::Metrics* metrics) {
   if (metrics == nullptr) return;
-  refused_ = metrics->GetCounter(
-      telemetry::metric::kBadInput,
-      {{"reason", std::string(base::ReasonName(base::Reason::kBadMetadata))}});
+  refused_ =
+      metrics->GetCounter(telemetry::metric::kBadInput,
+                          {{"reason", std::string(base::ReasonName(base::Reason::kBadMetadata))}});
 }
 
 grpc::experimental::Interceptor* IdentityInterceptorFactory::CreateServerInterceptor(

@@ -7,9 +7,9 @@
 
 namespace expertmesh::rpc {
 
-/// An interceptor of gRPC cannot end a call before its handler, so the status is replaced when it is sent: no
-/// caller can mistake such a call for a success. Handlers that act on the identity ask IdentityOf first.
-/// `metrics` (may be null) outlives the server; counts bad_input_total.
+/// An interceptor of gRPC cannot end a call before its handler, so the status is replaced when it
+/// is sent: no caller can mistake such a call for a success. Handlers that act on the identity ask
+/// IdentityOf first. `metrics` (may be null) outlives the server; counts bad_input_total.
 class IdentityInterceptorFactory final
     : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:

@@ -13,10 +13,11 @@
 
 namespace expertmesh::rpc {
 
-/// The label `method` is "package.Service/Method" for a method that this binary knows, else "other": clients
-/// cannot add series. A long-lived stream counts once as started, and once as handled when it ends.
-/// Thread-safe. `metrics` outlives the server.
-class MetricsInterceptorFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
+/// The label `method` is "package.Service/Method" for a method that this binary knows, else
+/// "other": clients cannot add series. A long-lived stream counts once as started, and once as
+/// handled when it ends. Thread-safe. `metrics` outlives the server.
+class MetricsInterceptorFactory final
+    : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   explicit MetricsInterceptorFactory(telemetry::Metrics& metrics) : metrics_(metrics) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(

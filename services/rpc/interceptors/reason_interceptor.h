@@ -5,7 +5,8 @@
 
 namespace expertmesh::rpc {
 
-class ReasonInterceptorFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
+class ReasonInterceptorFactory final
+    : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   grpc::experimental::Interceptor* CreateServerInterceptor(
       grpc::experimental::ServerRpcInfo* info) override;

@@ -1,5 +1,5 @@
-// LayerDispatch on a manual clock: who gets which rows, and what happens when a pool, a connection or a
-// placement fails.
+// LayerDispatch on a manual clock: who gets which rows, and what happens when a pool, a connection
+// or a placement fails.
 #include "attention-worker/core/dispatch.h"
 
 #include <gmock/gmock.h>
@@ -71,7 +71,8 @@ TEST_F(DispatchTest, EachPoolGetsItsRowsOnce) {
       EXPECT_THAT(part.expert_ids, ElementsAre(1, 2, 3));
       EXPECT_THAT(part.entries, ElementsAre(0, 2, 3));
       // Row 0 goes to both pools, row 1 to this one only, so its whole tree is one partial.
-      EXPECT_THAT(part.partials, ElementsAre(base::PartialNode{0, 0, 2}, base::PartialNode{1, 0, 3}));
+      EXPECT_THAT(part.partials,
+                  ElementsAre(base::PartialNode{0, 0, 2}, base::PartialNode{1, 0, 3}));
     } else {
       EXPECT_THAT(part.rows, ElementsAre(0));
       EXPECT_THAT(part.partials, ElementsAre(base::PartialNode{0, 4, 2}));
@@ -113,8 +114,8 @@ TEST_F(DispatchTest, LateAnswerOfALostCallIsIgnored) {
 TEST_F(DispatchTest, WithoutAReplicaRowsWaitAndThenFailWithTheReason) {
   const auto sent = Sent(Start(TwoPools(8)));
   credits_.SetUp("high-0", false);
-  auto actions = dispatch_.OnFailure(sent.at("high-0"), Error(Reason::kPeerLost, "gone"),
-                                     TwoPools(8), now_);
+  auto actions =
+      dispatch_.OnFailure(sent.at("high-0"), Error(Reason::kPeerLost, "gone"), TwoPools(8), now_);
   EXPECT_THAT(actions, IsEmpty());
   const Instant wake = dispatch_.next_wake();
   EXPECT_EQ(wake, now_ + DispatchLimits{}.wait_max);

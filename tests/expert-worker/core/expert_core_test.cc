@@ -44,8 +44,8 @@ TEST(EpochGuardTest, RefusesOldTermsAndRetiredNumbers) {
   EXPECT_TRUE(guard.Admit({1, 1, 5}).ok());
   guard.Learn({2, 5, 99});
   EXPECT_TRUE(guard.Admit({2, 5, 99}).ok());
-  EXPECT_TRUE(guard.Admit({2, 4, 1}).ok());   // one behind: steps in flight
-  EXPECT_TRUE(guard.Admit({2, 6, 1}).ok());   // the router has not told us yet
+  EXPECT_TRUE(guard.Admit({2, 4, 1}).ok());  // one behind: steps in flight
+  EXPECT_TRUE(guard.Admit({2, 6, 1}).ok());  // the router has not told us yet
   EXPECT_EQ(base::ReasonOf(guard.Admit({2, 3, 1})), Reason::kEpochStale);
   EXPECT_EQ(base::ReasonOf(guard.Admit({1, 9, 1})), Reason::kEpochStale);
   EXPECT_EQ(base::ReasonOf(guard.Admit({2, 5, 98})), Reason::kEpochMismatch);
@@ -58,8 +58,8 @@ TEST(EpochGuardTest, ALateViewDoesNotTurnTheClockBack) {
   EXPECT_EQ(guard.newest()->term, 2u);
 }
 
-// A call of random rows; the "sums" of the test are a function of row and partial, so that Split can be
-// checked without a model.
+// A call of random rows; the "sums" of the test are a function of row and partial, so that Split
+// can be checked without a model.
 struct FakeCall {
   std::vector<float> rows;
   std::vector<uint32_t> offsets{0};
@@ -91,10 +91,14 @@ TEST(MergeTest, JoinsRowsAndTakesSumsApart) {
   for (size_t rows : {1, 5, 3}) calls.push_back(MakeCall(rng, rows, hidden));
   std::vector<MergePart> parts;
   for (FakeCall& call : calls) {
-    call.batch = {.layer = 2, .row_count = call.offsets.size() - 1, .row_dtype = base::Dtype::kF32,
+    call.batch = {.layer = 2,
+                  .row_count = call.offsets.size() - 1,
+                  .row_dtype = base::Dtype::kF32,
                   .rows = reinterpret_cast<const std::byte*>(call.rows.data()),
-                  .row_offsets = call.offsets, .expert_ids = call.experts,
-                  .expert_weights = call.weights, .partials = call.partials};
+                  .row_offsets = call.offsets,
+                  .expert_ids = call.experts,
+                  .expert_weights = call.weights,
+                  .partials = call.partials};
     parts.push_back({&call.batch, std::vector<uint8_t>(call.batch.row_count, 1)});
   }
   parts[1].keep[2] = 0;  // one expired row
@@ -105,7 +109,8 @@ TEST(MergeTest, JoinsRowsAndTakesSumsApart) {
   std::vector<float> sums(batch.partials.size() * hidden);
   for (size_t p = 0; p < batch.partials.size(); ++p) {
     const auto* row = reinterpret_cast<const float*>(batch.rows) + batch.partials[p].row * hidden;
-    for (size_t c = 0; c < hidden; ++c) sums[p * hidden + c] = row[c] + batch.partials[p].first_expert;
+    for (size_t c = 0; c < hidden; ++c)
+      sums[p * hidden + c] = row[c] + batch.partials[p].first_expert;
   }
   for (size_t i = 0; i < calls.size(); ++i) {
     std::vector<float> out(calls[i].partials.size() * hidden, -1);

@@ -43,8 +43,8 @@ TEST(Identity, ReadsAllThree) {
 
 TEST(Identity, RefusesBadAndDoubleValues) {
   for (const char* key : {"x-expertmesh-tenant", "x-expertmesh-principal", "x-request-id"}) {
-    for (const Metadata& metadata : {Metadata{{key, ""}}, Metadata{{key, "a b"}},
-                                     Metadata{{key, "a"}, {key, "b"}}}) {
+    for (const Metadata& metadata :
+         {Metadata{{key, ""}}, Metadata{{key, "a b"}}, Metadata{{key, "a"}, {key, "b"}}}) {
       const absl::Status status = IdentityFrom(metadata).status();
       EXPECT_EQ(base::ReasonOf(status), Reason::kBadMetadata) << key;
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

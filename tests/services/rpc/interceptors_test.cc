@@ -122,16 +122,13 @@ TEST_F(InterceptorsTest, IdentityTravels) {
   EXPECT_EQ(seen.tenant, "team");
   EXPECT_EQ(seen.principal, "alice");
   EXPECT_EQ(seen.request_id, "req-1");
-  // For logs only: what cannot be sent is left out.
-  EXPECT_TRUE(CallAs({"team", "alice", "bad id\n"}).ok());
-  EXPECT_EQ(seen.request_id, "");
 }
 
 TEST_F(InterceptorsTest, BadMetadataEndsTheCallWhateverTheHandlerSays) {
   ServeOk();
   for (const Identity& identity :
        {Identity{.tenant = "a b"}, Identity{.tenant = std::string(129, 'a')},
-        Identity{.principal = "\n"}, Identity{.principal = ""}}) {
+        Identity{.principal = "\n"}, Identity{.principal = ""}, Identity{.request_id = "a b"}}) {
     const absl::Status status = CallAs(identity);
     EXPECT_EQ(base::ReasonOf(status), Reason::kBadMetadata);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -143,9 +140,9 @@ TEST_F(InterceptorsTest, BadMetadataEndsTheCallWhateverTheHandlerSays) {
   EXPECT_EQ(base::ReasonOf(FromGrpcStatus(Call(*channel_, context, "x").status)),
             Reason::kBadMetadata);
   server_->Shutdown(std::chrono::milliseconds(0));
-  EXPECT_EQ(Handled(kLabel, "INVALID_ARGUMENT"), 5);
+  EXPECT_EQ(Handled(kLabel, "INVALID_ARGUMENT"), 6);
   EXPECT_EQ(Handled(kLabel, "OK"), -1);
-  EXPECT_EQ(Value("bad_input_total{reason=\"BAD_METADATA\"}"), 5);
+  EXPECT_EQ(Value("bad_input_total{reason=\"BAD_METADATA\"}"), 6);
 }
 
 TEST_F(InterceptorsTest, AUnaryCallWithoutADeadlineIsNotSent) {
@@ -168,7 +165,8 @@ TEST_F(InterceptorsTest, TheServerSeesTheDeadlineAndItsAbsence) {
   EXPECT_TRUE(CallAs({}).ok());
   EXPECT_TRUE(required.ok());
   EXPECT_GT(remaining.count(), 0);
-  EXPECT_LE(remaining, kCallBudget);
+  // gRPC rounds it up on the wire.
+  EXPECT_LE(remaining, kCallBudget * 1.02);
   // A foreign client, without our interceptors.
   const auto foreign = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
   grpc::ClientContext context;

@@ -1,4 +1,5 @@
-// Reflection tells what a server offers. Its messages come from the descriptor pool: Debian ships no header.
+// Reflection tells what a server offers. Its messages come from the descriptor pool: Debian ships
+// no header.
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
 #include <google/protobuf/message.h>
@@ -14,8 +15,7 @@
 namespace expertmesh::rpc {
 namespace {
 
-constexpr char kMethod[] =
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+constexpr char kMethod[] = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
 
 std::unique_ptr<google::protobuf::Message> NewMessage(const std::string& name) {
   const auto* descriptor =

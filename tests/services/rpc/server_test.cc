@@ -147,5 +147,34 @@ TEST(Channel, EachHasAConnectionOfItsOwn) {
   EXPECT_EQ(peers[0], peers[2]);
 }
 
+// The last owner of a channel, deleted in a reaction.
+struct LastOwner final : grpc::ClientUnaryReactor {
+  void OnDone(const grpc::Status& /*status*/) override {
+    std::promise<void> told = std::move(done);
+    delete this;
+    told.set_value();
+  }
+  std::shared_ptr<grpc::Channel> channel;
+  grpc::ClientContext context;
+  grpc::ByteBuffer request;
+  grpc::ByteBuffer response;
+  std::promise<void> done;
+};
+
+TEST(Channel, MayDieInAReaction) {
+  for (int i = 0; i < 200; ++i) {
+    auto* owner = new LastOwner();
+    auto done = owner->done.get_future();
+    owner->channel = MakeChannel("unix:/no-such-socket");
+    owner->request = ToBytes(example::v1::CountWordsRequest());
+    PrepareClient(owner->context, {}, kCallBudget);
+    grpc::GenericStub(owner->channel)
+        .PrepareUnaryCall(&owner->context, "/x", grpc::StubOptions(), &owner->request,
+                          &owner->response, owner);
+    owner->StartCall();
+    done.wait();
+  }
+}
+
 }  // namespace
 }  // namespace expertmesh::rpc

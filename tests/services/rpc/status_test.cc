@@ -1,5 +1,6 @@
 #include "services/rpc/status.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -80,8 +81,8 @@ TEST(Status, IgnoresDetailsOfAnotherDomainAndUnknownReasons) {
   info.set_domain("example.com");
   google::rpc::Status packed;
   packed.add_details()->PackFrom(info);
-  EXPECT_EQ(base::ReasonOf(FromGrpcStatus(
-                {grpc::StatusCode::UNAVAILABLE, "m", packed.SerializeAsString()})),
+  EXPECT_EQ(base::ReasonOf(
+                FromGrpcStatus({grpc::StatusCode::UNAVAILABLE, "m", packed.SerializeAsString()})),
             Reason::kPeerLost);
 
   info.set_reason("A_REASON_OF_A_LATER_VERSION");
@@ -95,6 +96,7 @@ TEST(Status, IgnoresDetailsOfAnotherDomainAndUnknownReasons) {
 }
 
 TEST(Status, BrokenDetailsOnlyLoseTheDetails) {
+  const google::protobuf::LogSilencer silencer;
   const std::string good =
       ToGrpcStatus(base::Error(Reason::kDraining, "m", {{"a", "b"}})).error_details();
   for (uint32_t run = 0; run < 2000; ++run) {
@@ -125,8 +127,12 @@ TEST(Status, SendsUtf8Only) {
   const std::map<std::string, std::string> cases = {
       {"caf\xC3\xA9", "caf\xC3\xA9"},              // é
       {"\xF0\x9F\x98\x80!", "\xF0\x9F\x98\x80!"},  // an emoji
-      {"bad\xFF", "bad?"},          {"\xC3", "?"},           {"\xC0\x80", "??"},
-      {"\xED\xA0\x80", "???"},      {"\xE2\x82", "??"},      {"\xF4\x90\x80\x80", "????"},
+      {"bad\xFF", "bad?"},
+      {"\xC3", "?"},
+      {"\xC0\x80", "??"},
+      {"\xED\xA0\x80", "???"},
+      {"\xE2\x82", "??"},
+      {"\xF4\x90\x80\x80", "????"},
   };
   for (const auto& [text, expected] : cases) {
     const absl::Status status = base::Error(Reason::kBadConfig, text, {{"file", text}});

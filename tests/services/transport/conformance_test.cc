@@ -108,7 +108,8 @@ class Log {
   }
   void WaitUp(const std::string& peer, bool up) {
     std::unique_lock lock(mutex_);
-    ASSERT_TRUE(changed_.wait_for(lock, kPatience, [&] { return up_.contains(peer) && up_[peer] == up; }));
+    ASSERT_TRUE(
+        changed_.wait_for(lock, kPatience, [&] { return up_.contains(peer) && up_[peer] == up; }));
   }
   const std::vector<float>& sums(uint64_t call) { return sums_[call]; }
   int completions(uint64_t call) {
@@ -158,7 +159,8 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
         },
         [] { return expert::v1::DescribeResponse(); });
     rpc::Server::Options options;
-    options.listen = GetParam() == Backend::kGrpcUnix ? "unix:" + dir_.path() + "/s" : "127.0.0.1:0";
+    options.listen =
+        GetParam() == Backend::kGrpcUnix ? "unix:" + dir_.path() + "/s" : "127.0.0.1:0";
     options.metrics = nullptr;
     auto server = rpc::Server::Start(options, {service_.get()});
     ASSERT_TRUE(server.ok()) << server.status();

@@ -88,7 +88,8 @@ TEST_F(FrameTest, RoundTripThroughTheWireInAnySlices) {
   for (size_t step : {size_t{1}, size_t{7}, size_t{100}, wire.size()}) {
     std::vector<std::span<const std::byte>> slices;
     for (size_t at = 0; at < wire.size(); at += step) {
-      slices.push_back(std::as_bytes(std::span(wire).subspan(at, std::min(step, wire.size() - at))));
+      slices.push_back(
+          std::as_bytes(std::span(wire).subspan(at, std::min(step, wire.size() - at))));
     }
     const auto parsed = ParseDispatchFrame(slices, *pool_);
     ASSERT_TRUE(parsed.ok()) << parsed.status();
@@ -98,15 +99,17 @@ TEST_F(FrameTest, RoundTripThroughTheWireInAnySlices) {
     EXPECT_EQ(batch->row_count, 5u);
     EXPECT_TRUE(std::equal(batch->expert_ids.begin(), batch->expert_ids.end(),
                            given_.experts.begin(), given_.experts.end()));
-    EXPECT_TRUE(std::equal(batch->partials.begin(), batch->partials.end(),
-                           given_.partials.begin(), given_.partials.end()));
+    EXPECT_TRUE(std::equal(batch->partials.begin(), batch->partials.end(), given_.partials.begin(),
+                           given_.partials.end()));
   }
 }
 
 TEST_F(FrameTest, RowsAreRoundedToNearestEven) {
   given_ = RandomRows(1, 2);
-  const uint32_t cases[][2] = {{0x3F808000u, 0x3F80u}, {0x3F818000u, 0x3F82u},
-                               {0x3F808001u, 0x3F81u}, {0x80000000u, 0x8000u}};
+  const uint32_t cases[][2] = {{0x3F808000u, 0x3F80u},
+                               {0x3F818000u, 0x3F82u},
+                               {0x3F808001u, 0x3F81u},
+                               {0x80000000u, 0x8000u}};
   for (const auto& c : cases) {
     std::memcpy(&given_.rows[0], &c[0], 4);
     const DispatchFrame frame = Build(base::Dtype::kBf16);
@@ -152,7 +155,8 @@ TEST_F(FrameTest, ContradictingPartsAreRefused) {
 }
 
 TEST_F(FrameTest, NonFiniteValuesAreFaults) {
-  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     EXPECT_EQ(Refused([&](auto& f, auto& l) { *At<float>(f, l.rows) = bad; }), Reason::kNonFinite);
     EXPECT_EQ(Refused([&](auto& f, auto& l) { *At<float>(f, l.expert_weights) = bad; }),
               Reason::kNonFinite);
@@ -168,7 +172,8 @@ TEST_F(FrameTest, TruncatedMessagesNeverParse) {
   for (size_t length = 0; length < wire.size(); ++length) {
     const std::span<const std::byte> slice = std::as_bytes(std::span(wire).first(length));
     const auto parsed = ParseDispatchFrame({&slice, 1}, *pool_);
-    // Cut exactly behind the header, the message is a whole one without a payload: CheckDispatch refuses.
+    // Cut exactly behind the header, the message is a whole one without a payload: CheckDispatch
+    // refuses.
     if (parsed.ok()) {
       EXPECT_LE(length, header_end);
       EXPECT_EQ(base::ReasonOf(CheckDispatch(*parsed).status()), Reason::kFrameMalformed);

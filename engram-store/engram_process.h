@@ -1,0 +1,56 @@
+// An Engram store as a process: opens its database, serves engram.v1, registers with the routers.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engram-store/engram_service.h"
+#include "engram-store/rocksdb/engram_db.h"
+#include "services/lifecycle/process.h"
+#include "services/rpc/router_client.h"
+#include "services/rpc/server.h"
+
+namespace expertmesh::engram_store {
+
+struct StoreOptions {
+  std::string data_directory = {};     // RocksDB; made if it is missing
+  std::string model_directory = {};    // only for the name and revision shown; may be empty
+  std::string served_model_name = {};  // empty: the directory's name
+  std::string listen = "127.0.0.1:0";
+  std::vector<std::string> routers = {};
+};
+
+/// Everything between flags and WaitForShutdown. `process` and `metrics` outlive it.
+class EngramProcess {
+ public:
+  static absl::StatusOr<std::unique_ptr<EngramProcess>> Start(const StoreOptions& options,
+                                                              lifecycle::Process& process,
+                                                              telemetry::Metrics& metrics);
+  ~EngramProcess();
+  EngramProcess(const EngramProcess&) = delete;
+  EngramProcess& operator=(const EngramProcess&) = delete;
+
+  /// Leaves the mesh, then stops serving; calls in flight get `grace` to end. Idempotent.
+  void Stop(std::chrono::milliseconds grace);
+  const std::string& address() const { return server_->address(); }
+
+ private:
+  explicit EngramProcess(lifecycle::Process& process) : process_(process) {}
+  absl::Status LoadModelRef(const StoreOptions& options);
+  void Register(const std::vector<std::string>& routers);
+  std::string StatusJson() const;
+
+  lifecycle::Process& process_;
+  base::SteadyClock clock_;
+  std::string data_directory_;
+  std::string model_;
+  std::string revision_;
+  std::unique_ptr<EngramDb> db_;
+  std::unique_ptr<EngramService> service_;
+  std::unique_ptr<rpc::Server> server_;
+  std::unique_ptr<rpc::RouterClient> router_;
+};
+
+}  // namespace expertmesh::engram_store

@@ -1,0 +1,70 @@
+// One request of /v1/chat/completions or /v1/completions, from its body to its last byte.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "gateway/api.h"
+#include "gateway/core/answer.h"
+#include "gateway/generation.h"
+#include "gateway/http_connection.h"
+#include "gateway/waker.h"
+
+namespace expertmesh::gateway {
+
+/// Lives on the connection's strand, in the coroutine that awaits Run.
+class Completion {
+ public:
+  /// All outlive it. `workers` runs what takes time in proportion to the prompt.
+  Completion(const Api& api, HttpConnection& connection, boost::asio::any_io_executor workers,
+             std::string request_id);
+
+  /// Answers on the connection; returns the HTTP status for the counters: 499 where the client left
+  /// first.
+  boost::asio::awaitable<int> Run(bool chat, const std::string& body);
+  /// Ends the answer soon with `why`. On the strand.
+  void Abort(const absl::Status& why);
+
+ private:
+  template <class T>
+  using Await = boost::asio::awaitable<T>;
+
+  struct Prepared {
+    bool stream = false;
+    AnswerHead head;
+    AnswerOptions options;
+    inference::v1::GenerateRequest generate;
+  };
+  /// Parses and tokenizes; on a worker thread.
+  std::variant<Prepared, ApiError> Prepare(bool chat, const std::string& body) const;
+
+  Await<int> Generate(Prepared prepared);
+  Await<int> Pump(Generation& generation);
+  Await<Generation::Batch> Next(Generation& generation);
+  std::string TakeEvents(const Generation::Batch& batch);
+  void NoteToken();
+  Await<void> SendEvents(const std::string& events);
+  Await<int> Finish(std::string events);
+  Await<int> Fail(std::string events, const absl::Status& status);
+  Await<int> Refuse(const ApiError& error);
+
+  const Api& api_;
+  HttpConnection& connection_;
+  const boost::asio::any_io_executor workers_;
+  const std::string request_id_;
+  Waker waker_;
+  bool stream_ = false;
+  bool begun_ = false;  // the stream's header is out
+  std::optional<Answer> answer_;
+  std::string finish_reason_;
+  absl::Status abort_;  // not OK: end with this
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point last_token_;
+};
+
+}  // namespace expertmesh::gateway

@@ -1,0 +1,277 @@
+#include "gateway/core/request_fields.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <span>
+
+#include "absl/strings/str_cat.h"
+
+namespace expertmesh::gateway {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kStopsMax = 16;
+constexpr size_t kStopBytesMax = 1024;
+constexpr int64_t kTokensMax = 1 << 30;
+
+// Fields that change nothing here, whatever they say. The list is in gateway/README.md.
+constexpr std::array<std::string_view, 12> kIgnored = {"user",
+                                                       "metadata",
+                                                       "store",
+                                                       "verbosity",
+                                                       "service_tier",
+                                                       "prompt_cache_key",
+                                                       "prediction",
+                                                       "thinking_budget",
+                                                       "prompt_cache_retention",
+                                                       "safety_identifier",
+                                                       "reasoning_effort",
+                                                       "parallel_tool_calls"};
+
+struct Rule;
+using Check = Failure (*)(const Rule& rule, const json::value& value, ApiRequest& request);
+
+// A field that is absent or null is fine; `check` says what is wrong with any other value.
+struct Rule {
+  std::string_view field;
+  Check check;
+  std::string_view only = {};  // the one value a field may have, for the message
+};
+
+std::string_view View(const json::string& s) { return {s.data(), s.size()}; }
+
+std::optional<double> Number(const json::value& v) {
+  if (v.is_int64()) return static_cast<double>(v.as_int64());
+  if (v.is_uint64()) return static_cast<double>(v.as_uint64());
+  if (v.is_double() && std::isfinite(v.as_double())) return v.as_double();
+  return std::nullopt;
+}
+
+Failure Unsupported(const Rule& rule) {
+  std::string what = "is not supported by this version";
+  if (!rule.only.empty()) absl::StrAppend(&what, "; it may only be ", std::string(rule.only));
+  ApiError error = BadField(rule.field, what);
+  error.code = "unsupported_parameter";
+  return error;
+}
+
+Failure TakeTemperature(const Rule& rule, const json::value& v, ApiRequest& request) {
+  const auto number = Number(v);
+  if (!number || *number < 0 || *number > 2) {
+    return BadField(rule.field, "must be a number from 0 to 2");
+  }
+  request.temperature = static_cast<float>(*number);
+  return std::nullopt;
+}
+
+Failure TakeTopP(const Rule& rule, const json::value& v, ApiRequest& request) {
+  const auto number = Number(v);
+  const float top_p = number ? static_cast<float>(*number) : 0.0f;
+  if (!number || !(top_p > 0) || *number > 1) {
+    return BadField(rule.field, "must be a number above 0 and at most 1");
+  }
+  request.top_p = top_p;
+  return std::nullopt;
+}
+
+Failure TakeCount(std::string_view field, const json::value& v, int64_t low, int64_t high,
+                  uint32_t& out) {
+  if (!v.is_int64() || v.as_int64() < low || v.as_int64() > high) {
+    return BadField(field, absl::StrCat("must be an integer from ", low, " to ", high));
+  }
+  out = static_cast<uint32_t>(v.as_int64());
+  return std::nullopt;
+}
+
+Failure TakeTopK(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeCount(rule.field, v, 0, 1 << 24, request.top_k);
+}
+
+Failure TakeMaxTokens(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeCount(rule.field, v, 1, kTokensMax, request.max_tokens);
+}
+
+Failure TakeSeed(const Rule& rule, const json::value& v, ApiRequest& request) {
+  if (!v.is_int64() && !v.is_uint64()) return BadField(rule.field, "must be an integer");
+  request.seed = v.is_int64() ? static_cast<uint64_t>(v.as_int64()) : v.as_uint64();
+  return std::nullopt;
+}
+
+Failure TakeBool(std::string_view field, const json::value& v, bool& out) {
+  if (!v.is_bool()) return BadField(field, "must be true or false");
+  out = v.as_bool();
+  return std::nullopt;
+}
+
+Failure TakeStream(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeBool(rule.field, v, request.stream);
+}
+
+Failure TakeStreamOptions(const Rule& rule, const json::value& v, ApiRequest& request) {
+  if (!v.is_object()) return BadField(rule.field, "must be an object");
+  const json::value* usage = FindField(v.as_object(), "include_usage");
+  if (usage == nullptr) return std::nullopt;
+  return TakeBool("stream_options.include_usage", *usage, request.include_usage);
+}
+
+Failure TakeStopString(const std::string& field, const json::value& v, ApiRequest& request) {
+  if (!v.is_string() || v.as_string().empty() || v.as_string().size() > kStopBytesMax) {
+    return BadField(field, absl::StrCat("must be a string of 1 to ", kStopBytesMax, " bytes"));
+  }
+  request.stop.push_back(Text(v.as_string()));
+  return std::nullopt;
+}
+
+Failure TakeStop(const Rule& rule, const json::value& v, ApiRequest& request) {
+  if (!v.is_array()) return TakeStopString(std::string(rule.field), v, request);
+  if (v.as_array().size() > kStopsMax) {
+    return BadField(rule.field, absl::StrCat("may have at most ", kStopsMax, " strings"));
+  }
+  for (size_t i = 0; i < v.as_array().size(); ++i) {
+    const std::string field = absl::StrCat("stop[", i, "]");
+    if (auto bad = TakeStopString(field, v.as_array()[i], request)) return bad;
+  }
+  return std::nullopt;
+}
+
+Failure TakeThinking(const Rule& rule, const json::value& v, ApiRequest& request) {
+  const std::string_view type = TypeOf(v);
+  if (type != "enabled" && type != "disabled") {
+    return BadField(rule.field, R"(must be {"type": "enabled"} or {"type": "disabled"})");
+  }
+  request.thinking = type == "enabled";
+  return std::nullopt;
+}
+
+Failure MustBeZero(const Rule& rule, const json::value& v, ApiRequest&) {
+  return Number(v) == 0.0 ? std::nullopt : Unsupported(rule);
+}
+Failure MustBeOne(const Rule& rule, const json::value& v, ApiRequest&) {
+  return Number(v) == 1.0 ? std::nullopt : Unsupported(rule);
+}
+Failure MustBeFalse(const Rule& rule, const json::value& v, ApiRequest&) {
+  return v.is_bool() && !v.as_bool() ? std::nullopt : Unsupported(rule);
+}
+Failure MustBeEmpty(const Rule& rule, const json::value& v, ApiRequest&) {
+  const bool empty = (v.is_array() && v.as_array().empty()) ||
+                     (v.is_object() && v.as_object().empty()) ||
+                     (v.is_string() && v.as_string().empty());
+  return empty ? std::nullopt : Unsupported(rule);
+}
+Failure MustBeNone(const Rule& rule, const json::value& v, ApiRequest&) {
+  return v.is_string() && View(v.as_string()) == "none" ? std::nullopt : Unsupported(rule);
+}
+Failure MustBeTextType(const Rule& rule, const json::value& v, ApiRequest&) {
+  return TypeOf(v) == "text" ? std::nullopt : Unsupported(rule);
+}
+Failure MustBeTextList(const Rule& rule, const json::value& v, ApiRequest&) {
+  return v == json::value(json::array{"text"}) ? std::nullopt : Unsupported(rule);
+}
+Failure MustBeNull(const Rule& rule, const json::value&, ApiRequest&) { return Unsupported(rule); }
+
+constexpr Rule kCommonRules[] = {
+    {"temperature", TakeTemperature},
+    {"top_p", TakeTopP},
+    {"top_k", TakeTopK},
+    {"seed", TakeSeed},
+    {"max_tokens", TakeMaxTokens},
+    {"stop", TakeStop},
+    {"stream", TakeStream},
+    {"stream_options", TakeStreamOptions},
+    {"n", MustBeOne, "1"},
+    {"presence_penalty", MustBeZero, "0"},
+    {"frequency_penalty", MustBeZero, "0"},
+    {"logit_bias", MustBeEmpty, "empty"},
+};
+
+constexpr Rule kChatRules[] = {
+    {"max_completion_tokens", TakeMaxTokens},
+    {"thinking", TakeThinking},
+    {"logprobs", MustBeFalse, "false"},
+    {"top_logprobs", MustBeZero, "0"},
+    {"tools", MustBeEmpty, "empty"},
+    {"functions", MustBeEmpty, "empty"},
+    {"tool_choice", MustBeNone, "\"none\""},
+    {"function_call", MustBeNone, "\"none\""},
+    {"response_format", MustBeTextType, R"({"type": "text"})"},
+    {"modalities", MustBeTextList, R"(["text"])"},
+    {"audio", MustBeNull},
+    {"web_search_options", MustBeNull},
+};
+
+constexpr Rule kCompletionRules[] = {
+    {"logprobs", MustBeNull},
+    {"echo", MustBeFalse, "false"},
+    {"best_of", MustBeOne, "1"},
+    {"suffix", MustBeEmpty, "empty"},
+};
+
+const Rule* FindRule(std::span<const Rule> rules, std::string_view field) {
+  const auto it = std::find_if(rules.begin(), rules.end(),
+                               [&](const Rule& rule) { return rule.field == field; });
+  return it == rules.end() ? nullptr : &*it;
+}
+
+}  // namespace
+
+const json::value* FindField(const json::object& object, std::string_view key) {
+  const json::value* value = object.if_contains(json::string_view(key.data(), key.size()));
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+std::string_view TypeOf(const json::value& value) {
+  if (!value.is_object()) return "";
+  const json::value* type = FindField(value.as_object(), "type");
+  return type != nullptr && type->is_string() ? View(type->as_string()) : "";
+}
+
+Failure TakeFields(const json::object& body, ApiRequest& request) {
+  const std::string_view prompt_field = request.chat ? "messages" : "prompt";
+  const std::span<const Rule> own_rules =
+      request.chat ? std::span<const Rule>(kChatRules) : std::span<const Rule>(kCompletionRules);
+  for (const auto& [key, value] : body) {
+    const std::string_view field(key.data(), key.size());
+    if (field == "model" || field == prompt_field || value.is_null()) continue;
+    if (std::find(kIgnored.begin(), kIgnored.end(), field) != kIgnored.end()) continue;
+    const Rule* rule = FindRule(kCommonRules, field);
+    if (rule == nullptr) rule = FindRule(own_rules, field);
+    if (rule == nullptr) {
+      ApiError error = BadField(field, "is not a field of this request");
+      error.code = "unknown_parameter";
+      return error;
+    }
+    if (auto bad = rule->check(*rule, value, request)) return bad;
+  }
+  // The newer name of max_tokens counts, whichever comes first.
+  const json::value* newer = FindField(body, "max_completion_tokens");
+  if (newer != nullptr) request.max_tokens = static_cast<uint32_t>(newer->as_int64());
+  if (FindField(body, "stream_options") != nullptr && !request.stream) {
+    return BadField("stream_options", "needs stream: true");
+  }
+  const json::value* model = FindField(body, "model");
+  if (model == nullptr || !model->is_string() || model->as_string().empty()) {
+    return BadField("model", "must be the id of a served model; see /v1/models");
+  }
+  request.model = Text(model->as_string());
+  return std::nullopt;
+}
+
+// What a message may carry besides role and content, if this version could honour it.
+Failure CheckMessageExtras(const json::object& message, const std::string& at) {
+  const Rule rules[] = {{"tool_calls", MustBeEmpty, "empty"},
+                        {"function_call", MustBeNull},
+                        {"audio", MustBeNull},
+                        {"prefix", MustBeFalse, "false"}};
+  ApiRequest unused;
+  for (const Rule& rule : rules) {
+    const json::value* value = FindField(message, rule.field);
+    if (value == nullptr) continue;
+    const std::string field = absl::StrCat(at, ".", std::string(rule.field));
+    if (auto bad = rule.check({field, rule.check, rule.only}, *value, unused)) return bad;
+  }
+  return std::nullopt;
+}
+
+}  // namespace expertmesh::gateway
