@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   }
   auto worker = attention_worker::Worker::Start(options, **process, metrics);
   if (!worker.ok()) {
+    process->reset();  // its last log line, so that the error comes last
     std::cerr << "expertmesh-attention-worker: " << worker.status().message() << "\n";
     return 1;
   }

@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
   }
   auto store = engram_store::EngramProcess::Start(options, **process, metrics);
   if (!store.ok()) {
+    process->reset();  // its last log line, so that the error comes last
     std::cerr << "expertmesh-engram-store: " << store.status().message() << "\n";
     return 1;
   }

@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   }
   auto worker = expert_worker::Worker::Start(options, **process, metrics);
   if (!worker.ok()) {
+    process->reset();  // its last log line, so that the error comes last
     std::cerr << "expertmesh-expert-worker: " << worker.status().message() << "\n";
     return 1;
   }

@@ -56,7 +56,10 @@ int main(int argc, char** argv) {
   auto process = lifecycle::Process::Start(process_options, &metrics);
   if (!process.ok()) return Fail(process.status());
   auto gateway = gateway::GatewayProcess::Start(options, **process, metrics);
-  if (!gateway.ok()) return Fail(gateway.status());
+  if (!gateway.ok()) {
+    process->reset();  // its last log line, so that the error comes last
+    return Fail(gateway.status());
+  }
   (*process)->WaitForShutdown();
   (*gateway)->Stop(std::chrono::seconds(process_options.drain_seconds));
   return 0;

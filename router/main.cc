@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   }
   auto router = router::RouterProcess::Start(listen, **process, metrics);
   if (!router.ok()) {
+    process->reset();  // its last log line, so that the error comes last
     std::cerr << "expertmesh-router: " << router.status().message() << "\n";
     return 1;
   }

@@ -149,7 +149,7 @@ TEST(ExpertRefusalTest, EveryBadFrameGetsItsReasonAndTheStreamGoesOn) {
   ASSERT_TRUE(raw.described_ok());
   EXPECT_EQ(raw.Send(raw.Frame()), Reason::kUnspecified);
   EXPECT_EQ(raw.Send(raw.Frame({1, 16})), Reason::kExpertNotHosted);
-  EXPECT_EQ(raw.Send(raw.Frame({40})), Reason::kExpertNotHosted);
+  EXPECT_EQ(raw.Send(raw.Frame({40})), Reason::kFrameMalformed);  // outside of the tree
   EXPECT_EQ(raw.Spoilt([](auto& f) { f.header.set_protocol_version(7); }), Reason::kFrameVersion);
   EXPECT_EQ(raw.Spoilt([](auto& f) { f.header.set_row_count(2); }), Reason::kFrameMalformed);
   EXPECT_EQ(raw.Spoilt([](auto& f) { f.header.set_payload_bytes(1); }), Reason::kFrameMalformed);
