@@ -89,6 +89,7 @@ asio::awaitable<int> Completion::Generate(Prepared prepared) {
     co_return co_await Refuse(error);
   }
   prepared.head.fingerprint = absl::StrCat("fp_", target->revision.substr(0, kFingerprintDigits));
+  worker_ = target->worker;
   stream_ = prepared.stream;
   answer_.emplace(std::move(prepared.head), *api_.tokenizer, std::move(prepared.options));
   rpc::Identity identity;
@@ -128,7 +129,13 @@ asio::awaitable<int> Completion::Pump(Generation& generation) {
       co_return co_await Finish(std::move(events));
     }
     if (!abort_.ok()) co_return co_await Fail(std::move(events), abort_);
-    if (batch.ended && !batch.status.ok()) co_return co_await Fail(std::move(events), batch.status);
+    if (batch.ended && !batch.status.ok()) {
+      const bool lost = base::ReasonOf(batch.status) == base::Reason::kPeerLost;
+      const absl::Status why =
+          lost ? base::Annotate(batch.status, absl::StrCat("attention worker ", worker_, ": "))
+               : batch.status;
+      co_return co_await Fail(std::move(events), why);
+    }
     if (batch.ended) co_return co_await Finish(std::move(events));
     if (!stream_) continue;
     if (batch.empty()) events = kSseKeepAlive;

@@ -58,6 +58,7 @@ class Completion {
   const boost::asio::any_io_executor workers_;
   const std::string request_id_;
   Waker waker_;
+  std::string worker_;  // name of the one that answers
   bool stream_ = false;
   bool begun_ = false;  // the stream's header is out
   std::optional<Answer> answer_;

@@ -1,5 +1,5 @@
-# Flags of the kernel files. Each is compiled for one instruction set and chosen at run time; all give
-# the same bits, so no flag here may allow contraction or reordering.
+# Flags of the kernel files. Each is compiled for one instruction set and chosen at run time; all
+# give the same bits, so no flag here may allow contraction or reordering.
 set(em_kernel_common "-O3")
 # g++ 12 warns inside its own avx512fintrin.h (GCC bug 105593).
 set(em_avx512_quiet "-Wno-maybe-uninitialized;-Wno-uninitialized")
