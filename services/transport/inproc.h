@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -26,21 +27,21 @@ class InprocTransport final : public Transport {
   void Cancel(uint64_t call_id) override;
 
  private:
-  struct Call {
-    std::string peer;
+  // Shared with the replies that are still out, which may come after the transport is gone.
+  struct Calls;
+  struct Queued {
     uint64_t call_id = 0;
     DispatchFrame frame;
-    Completion done;
   };
   void Run();
-  void FailWhere(const std::function<bool(const Call&)>& match, const absl::Status& status);
 
   const FrameHandler handler_;
   const PeerListener listener_;
+  const std::shared_ptr<Calls> calls_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::set<std::string> peers_;  // guarded by mutex_
-  std::deque<Call> queue_;       // guarded by mutex_
+  std::deque<Queued> queue_;     // guarded by mutex_
   bool stop_ = false;            // guarded by mutex_
   std::thread thread_;
 };
