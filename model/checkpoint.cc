@@ -8,8 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "model/checkpoint_files.h"
+#include "model/checkpoint_matrix.h"
 #include "model/checkpoint_revision.h"
 #include "model/config_json.h"
+#include "model/config_quantization.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
@@ -70,6 +72,7 @@ struct Checkpoint::Impl {
   std::string directory;
   std::vector<ShardFile> shards;
   std::map<std::string, TensorView, std::less<>> tensors;
+  Quantization quantization;
 
   absl::Status AddShard(const std::string& file);
   absl::Status OpenIndexed(const std::string& index_path);
@@ -129,6 +132,7 @@ Checkpoint::~Checkpoint() = default;
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& directory) {
   auto impl = std::make_unique<Impl>();
   impl->directory = directory;
+  EM_ASSIGN_OR_RETURN(impl->quantization, LoadQuantization(directory));
   std::error_code error;
   const std::string index_path = impl->Path(kIndexFile);
   if (std::filesystem::exists(impl->Path(kSingleFile), error)) {
@@ -149,14 +153,15 @@ const TensorView* Checkpoint::Find(std::string_view name) const {
 
 absl::StatusOr<TensorView> Checkpoint::Float(std::string_view name,
                                              std::vector<uint64_t> shape) const {
-  const std::string expected = absl::StrCat("expected F32 or BF16 ", ShapeText(shape));
+  const std::string expected = absl::StrCat("expected F32, BF16 or F16 ", ShapeText(shape));
   const TensorView* view = Find(name);
   if (!view) {
     const std::string& where =
         impl_->shards.size() == 1 ? impl_->Path(impl_->shards[0].name) : impl_->directory;
     return Bad(absl::StrCat(where, ": tensor \"", Escaped(name), "\" is missing, ", expected));
   }
-  const bool is_float = view->type == TensorType::kF32 || view->type == TensorType::kBf16;
+  const bool is_float = view->type == TensorType::kF32 || view->type == TensorType::kBf16 ||
+                        view->type == TensorType::kF16;
   if (!is_float || view->shape != shape) {
     return Bad(absl::StrCat(view->file, ": tensor \"", Escaped(name), "\": ", expected, ", found ",
                             std::string(TensorTypeName(view->type)), " ", ShapeText(view->shape)));
@@ -174,11 +179,40 @@ absl::StatusOr<std::string> Checkpoint::Revision(std::string_view options) const
   return ComputeRevision(*this, impl_->shards, options);
 }
 
-void Checkpoint::Release(const TensorView& view) const {
+absl::StatusOr<StoredMatrix> Checkpoint::Matrix(std::string_view name, uint64_t rows,
+                                                uint64_t columns) const {
+  const TensorView* values = Find(name);
+  const std::vector<std::string> names = ScalesOf(name);
+  if (!values) return Float(name, {rows, columns}).status();
+  if (names.size() > 1) {
+    return Bad(absl::StrCat(values->file, ": tensor \"", Escaped(name), "\" has two scales: \"",
+                            absl::StrJoin(names, "\" and \""), "\""));
+  }
+  const TensorView* scales = names.empty() ? nullptr : Find(names[0]);
+  return JoinMatrix(*values, scales, rows, columns, impl_->quantization);
+}
+
+absl::StatusOr<StoredMatrix> Checkpoint::Weight(const TensorSpec& spec) const {
+  if (MayBeQuantised(spec) || spec.part == "head") {
+    return Matrix(spec.name, spec.shape[0], spec.shape[1]);
+  }
+  EM_ASSIGN_OR_RETURN(const TensorView view, Float(spec.name, spec.shape));
+  return PlainMatrix(view);
+}
+
+std::vector<std::string> Checkpoint::ScalesOf(std::string_view name) const {
+  std::vector<std::string> found;
+  for (std::string& scales : ScaleNames(name)) {
+    if (Find(scales)) found.push_back(std::move(scales));
+  }
+  return found;
+}
+
+void Checkpoint::Release(std::span<const std::byte> bytes) const {
   for (const ShardFile& shard : impl_->shards) {
     const std::span<const std::byte> all = shard.mapped->bytes();
-    if (view.bytes.data() >= all.data() && view.bytes.data() < all.data() + all.size()) {
-      shard.mapped->Release(view.bytes);
+    if (bytes.data() >= all.data() && bytes.data() < all.data() + all.size()) {
+      shard.mapped->Release(bytes);
     }
   }
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/formats/stored_matrix.h"
 
 namespace expertmesh::model {
 
@@ -55,9 +56,19 @@ class Checkpoint {
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory);
   ~Checkpoint();
 
-  /// The tensor, checked against the expected shape and F32/BF16; kBadCheckpoint naming file,
-  /// tensor, expected and found otherwise.
+  /// The tensor, checked against the expected shape and F32, BF16 or F16; kBadCheckpoint naming
+  /// file, tensor, expected and found otherwise.
   absl::StatusOr<TensorView> Float(std::string_view name, std::vector<uint64_t> shape) const;
+  /// The matrix [rows, columns] of that name ("X.weight") in any form of docs/formats.md §7.6:
+  /// plain, or values with the scales that stand beside them ("X.weight_scale_inv", "X.scale",
+  /// "X.weight_scale"). Blocks are those of quantization_config, else those that the shape of the
+  /// scales fits. kBadCheckpoint as above.
+  absl::StatusOr<StoredMatrix> Matrix(std::string_view name, uint64_t rows, uint64_t columns) const;
+  /// The tensor of a spec: Matrix where it may be quantised and for the head (which some publish
+  /// so), Float otherwise, a vector being one row.
+  absl::StatusOr<StoredMatrix> Weight(const struct TensorSpec& spec) const;
+  /// Names of the scales of a matrix in this checkpoint: none or one, unless the file is wrong.
+  std::vector<std::string> ScalesOf(std::string_view name) const;
   const TensorView* Find(std::string_view name) const;  // nullptr if absent
   const std::map<std::string, TensorView, std::less<>>& tensors() const;
   const std::string& directory() const;
@@ -69,7 +80,12 @@ class Checkpoint {
   absl::StatusOr<std::string> Revision(std::string_view options = "") const;
 
   /// Tells the kernel that the bytes of a view are not needed any more (after packing).
-  void Release(const TensorView& view) const;
+  void Release(const TensorView& view) const { Release(view.bytes); }
+  void Release(const StoredMatrix& matrix) const {
+    Release(matrix.values);
+    Release(matrix.scales);
+  }
+  void Release(std::span<const std::byte> bytes) const;
 
  private:
   struct Impl;
@@ -88,5 +104,12 @@ struct TensorSpec {
 };
 struct Config;
 std::vector<TensorSpec> TensorSpecs(const Config& config);
+
+/// Whether docs/model-family.md §3 marks the tensor with q: it may be stored quantised. Never the
+/// embedding, head, norms, gates or what is always F32.
+bool MayBeQuantised(const TensorSpec& spec);
+
+/// A tensor F32, BF16 or F16 seen as a matrix; a vector is one row.
+StoredMatrix PlainMatrix(const TensorView& view);
 
 }  // namespace expertmesh::model

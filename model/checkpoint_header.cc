@@ -36,6 +36,14 @@ constexpr std::array<TypeRow, 9> kTypes = {{{TensorType::kF32, "F32", 4},
                                             {TensorType::kI32, "I32", 4},
                                             {TensorType::kI64, "I64", 8}}};
 
+std::string NamesOfTypes() {
+  std::string names;
+  for (const TypeRow& row : kTypes) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", std::string(row.name));
+  }
+  return names;
+}
+
 absl::Status Bad(std::string_view text) { return base::Error(base::Reason::kBadCheckpoint, text); }
 
 // Names and values come from the file: escaped, so that a message stays one line, and cut.
@@ -136,7 +144,8 @@ class HeaderHandler {
         return true;
       }
     }
-    return Stop(error, absl::StrCat("dtype ", Quoted(text), " is not supported"));
+    return Stop(error, absl::StrCat("dtype ", Quoted(text), " is not supported; known are ",
+                                    NamesOfTypes()));
   }
   bool on_int64(int64_t value, json::string_view text, json::error_code& error) {
     if (value < 0) return WrongValue(error, std::string_view(text.data(), text.size()));

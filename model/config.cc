@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/checkpoint_files.h"
 #include "model/config_json.h"
+#include "model/config_quantization.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
@@ -38,6 +39,10 @@ class KeyReader {
   const json::value* Find(std::string_view key) const {
     const auto found = object_.find(json::string_view(key.data(), key.size()));
     return found == object_.end() || found->value().is_null() ? nullptr : &found->value();
+  }
+
+  void Fail(std::string text) {
+    if (status_.ok()) status_ = BadConfig(text);
   }
 
   void Refuse(std::string_view key, std::string_view wanted) {
@@ -116,10 +121,6 @@ class KeyReader {
   }
 
  private:
-  void Fail(std::string text) {
-    if (status_.ok()) status_ = BadConfig(text);
-  }
-
   const json::object& object_;
   absl::Status status_;
 };
@@ -214,13 +215,16 @@ void ReadArithmetic(KeyReader& keys, Config& config) {
   keys.RequireFlag("rope_interleave", true);
   keys.RequireFlag("attention_bias", false);
   keys.RequireText("hidden_act", "silu");
-  keys.RequireAbsent("quantization_config",
-                     "quantised weights are not supported yet, only F32 and BF16");
+  if (const json::value* quantization = keys.Find("quantization_config")) {
+    const absl::Status status = ParseQuantization(*quantization).status();
+    if (!status.ok()) keys.Fail(std::string(status.message()));
+  }
   config.tie_word_embeddings = keys.FlagOr("tie_word_embeddings", false);
   const char* dtype_key = keys.Find("torch_dtype") ? "torch_dtype" : "dtype";
   config.torch_dtype = keys.TextOr(dtype_key, "bfloat16");
-  if (config.torch_dtype != "float32" && config.torch_dtype != "bfloat16") {
-    keys.Refuse(dtype_key, "must be \"float32\" or \"bfloat16\"");
+  if (config.torch_dtype != "float32" && config.torch_dtype != "bfloat16" &&
+      config.torch_dtype != "float16") {
+    keys.Refuse(dtype_key, "must be \"float32\", \"bfloat16\" or \"float16\"");
   }
 }
 

@@ -6,7 +6,6 @@
 #include "model/blocks/gate.h"
 #include "model/blocks/rope.h"
 #include "model/combine_tree.h"
-#include "model/kernels/packed_matrix.h"
 #include "model/kernels/reference/reference_kernels.h"
 #include "services/base/status.h"
 
@@ -20,13 +19,21 @@ absl::StatusOr<std::unique_ptr<ReferenceModel>> ReferenceModel::Load(const std::
   EM_ASSIGN_OR_RETURN(model->config_, LoadConfig(directory));
   EM_ASSIGN_OR_RETURN(model->checkpoint_, Checkpoint::Open(directory));
   for (const TensorSpec& spec : TensorSpecs(model->config_)) {
-    EM_RETURN_IF_ERROR(model->checkpoint_->Float(spec.name, spec.shape).status());
+    EM_ASSIGN_OR_RETURN(StoredMatrix weight, model->checkpoint_->Weight(spec));
+    std::vector<float> row(weight.columns);
+    for (uint64_t r = 0; r < weight.rows; ++r) {
+      EM_RETURN_IF_ERROR(DecodeRows(weight, r, 1, row.data()));
+    }
+    model->weights_.emplace(spec.name, std::move(weight));
   }
   return model;
 }
 
 std::vector<float> ReferenceModel::Weight(const std::string& name) const {
-  return ReadFloats(*checkpoint_->Find(name));
+  const StoredMatrix& stored = weights_.at(name);
+  std::vector<float> values(stored.rows * stored.columns);
+  DecodeRows(stored, 0, stored.rows, values.data()).IgnoreError();  // Load has seen every row
+  return values;
 }
 
 // docs/formats.md §1.3, naive form.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -36,6 +37,7 @@ class ReferenceModel {
 
   Config config_;
   std::unique_ptr<Checkpoint> checkpoint_;
+  std::map<std::string, StoredMatrix> weights_;  // views into the checkpoint, decoded on use
 };
 
 }  // namespace expertmesh::model

@@ -7,27 +7,35 @@
 
 namespace expertmesh::model {
 
-Dtype WeightLoader::DtypeFor(const TensorView& view) const {
-  return profile_.round_weights || view.type == TensorType::kBf16 ? Dtype::kBf16 : Dtype::kF32;
+namespace {
+
+Dtype ExactDtype(const StoredMatrix& matrix) {
+  return matrix.format == kPlainBf16 ? Dtype::kBf16 : Dtype::kF32;
+}
+
+}  // namespace
+
+Dtype WeightLoader::DtypeFor(const StoredMatrix& matrix) const {
+  return profile_.round_weights ? Dtype::kBf16 : ExactDtype(matrix);
 }
 
 absl::StatusOr<PackedMatrix> WeightLoader::Stacked(const std::vector<Part>& parts,
                                                    size_t inputs) const {
-  std::vector<TensorView> views;
+  std::vector<StoredMatrix> sources;
   Dtype dtype = Dtype::kBf16;
   size_t outputs = 0;
   for (const Part& part : parts) {
-    EM_ASSIGN_OR_RETURN(TensorView view, checkpoint_.Float(part.name, {part.outputs, inputs}));
-    if (DtypeFor(view) == Dtype::kF32) dtype = Dtype::kF32;
+    EM_ASSIGN_OR_RETURN(StoredMatrix source, checkpoint_.Matrix(part.name, part.outputs, inputs));
+    if (DtypeFor(source) == Dtype::kF32) dtype = Dtype::kF32;
     outputs += part.outputs;
-    views.push_back(std::move(view));
+    sources.push_back(std::move(source));
   }
   PackedMatrix matrix = arena_.NewMatrix(outputs, inputs, dtype);
   size_t at = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    PackRows(views[i], 0, parts[i].outputs, matrix, at);
+    EM_RETURN_IF_ERROR(PackRows(sources[i], 0, parts[i].outputs, matrix, at));
     at += parts[i].outputs;
-    checkpoint_.Release(views[i]);
+    checkpoint_.Release(sources[i]);
   }
   return matrix;
 }
@@ -35,9 +43,9 @@ absl::StatusOr<PackedMatrix> WeightLoader::Stacked(const std::vector<Part>& part
 absl::StatusOr<PackedMatrix> WeightLoader::UnroundedMatrix(const std::string& name, size_t outputs,
                                                            size_t inputs) const {
   EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {outputs, inputs}));
-  const Dtype dtype = view.type == TensorType::kBf16 ? Dtype::kBf16 : Dtype::kF32;
-  PackedMatrix matrix = arena_.NewMatrix(outputs, inputs, dtype);
-  PackRows(view, 0, outputs, matrix, 0);
+  const StoredMatrix source = PlainMatrix(view);
+  PackedMatrix matrix = arena_.NewMatrix(outputs, inputs, ExactDtype(source));
+  EM_RETURN_IF_ERROR(PackRows(source, 0, outputs, matrix, 0));
   checkpoint_.Release(view);
   return matrix;
 }
@@ -45,34 +53,36 @@ absl::StatusOr<PackedMatrix> WeightLoader::UnroundedMatrix(const std::string& na
 absl::StatusOr<WeightLoader::Absorbed> WeightLoader::KeyValue(const std::string& name, size_t heads,
                                                               size_t nope, size_t value,
                                                               size_t rank) const {
-  EM_ASSIGN_OR_RETURN(const TensorView view,
-                      checkpoint_.Float(name, {heads * (nope + value), rank}));
-  const Dtype dtype = DtypeFor(view);
+  EM_ASSIGN_OR_RETURN(const StoredMatrix source,
+                      checkpoint_.Matrix(name, heads * (nope + value), rank));
+  const Dtype dtype = DtypeFor(source);
   Absorbed absorbed;
   for (size_t h = 0; h < heads; ++h) {
     const size_t row = h * (nope + value);
     absorbed.key.push_back(arena_.NewMatrix(rank, nope, dtype));
-    PackTransposed(view, row, absorbed.key.back());
+    EM_RETURN_IF_ERROR(PackTransposed(source, row, absorbed.key.back()));
     absorbed.value.push_back(arena_.NewMatrix(value, rank, dtype));
-    PackRows(view, row + nope, value, absorbed.value.back(), 0);
+    EM_RETURN_IF_ERROR(PackRows(source, row + nope, value, absorbed.value.back(), 0));
   }
-  checkpoint_.Release(view);
+  checkpoint_.Release(source);
   return absorbed;
 }
 
 absl::StatusOr<WeightLoader::Table> WeightLoader::Lookup(const std::string& name, size_t rows,
                                                          size_t width) const {
   EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {rows, width}));
-  const Dtype dtype = DtypeFor(view);
+  const StoredMatrix source = PlainMatrix(view);
+  const Dtype dtype = DtypeFor(source);
   std::byte* memory = arena_.Allocate(rows * width * DtypeBytes(dtype));
-  if (dtype == Dtype::kBf16 && view.type == TensorType::kF32) {
-    for (size_t i = 0; i < rows * width; ++i) {
-      float element;
-      std::memcpy(&element, view.bytes.data() + i * sizeof(element), sizeof(element));
-      reinterpret_cast<uint16_t*>(memory)[i] = NarrowBf16(element);
+  std::vector<float> row(width);
+  for (size_t r = 0; r < rows; ++r) {
+    EM_RETURN_IF_ERROR(DecodeRows(source, r, 1, row.data()));
+    if (dtype == Dtype::kF32) {
+      std::memcpy(memory + r * width * sizeof(float), row.data(), width * sizeof(float));
+      continue;
     }
-  } else {
-    std::memcpy(memory, view.bytes.data(), view.bytes.size());
+    uint16_t* to = reinterpret_cast<uint16_t*>(memory) + r * width;
+    for (size_t i = 0; i < width; ++i) to[i] = NarrowBf16(row[i]);
   }
   checkpoint_.Release(view);
   return Table{dtype, width, memory};
@@ -90,7 +100,8 @@ void WeightLoader::Table::Read(size_t index, float* out) const {
 absl::StatusOr<std::vector<float>> WeightLoader::Vector(const std::string& name,
                                                         size_t size) const {
   EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {size}));
-  std::vector<float> values = ReadFloats(view);
+  std::vector<float> values(size);
+  EM_RETURN_IF_ERROR(DecodeRows(PlainMatrix(view), 0, 1, values.data()));
   checkpoint_.Release(view);
   return values;
 }

@@ -13,7 +13,10 @@
 namespace expertmesh::model {
 
 /// Used while loading only; checkpoint and arena outlive it. Every error names file and tensor.
-/// Source bytes are released after packing, so weights are in memory once.
+/// Source bytes are released after packing, so weights are in memory once. Whatever the stored form
+/// (docs/formats.md §7.6), its exact float32 value is kept in a profile without rounding (as bf16
+/// where it is stored so), and rounded to the nearest bf16, ties to even, in one with. So the bits
+/// of a quantised model are those of the F32 model that holds its decoded values.
 class WeightLoader {
  public:
   WeightLoader(const Checkpoint& checkpoint, const Profile& profile, WeightArena& arena)
@@ -41,7 +44,7 @@ class WeightLoader {
   absl::StatusOr<Absorbed> KeyValue(const std::string& name, size_t heads, size_t nope,
                                     size_t value, size_t rank) const;
 
-  /// A table [rows, width] kept row-major, for lookups.
+  /// A table [rows, width] kept row-major, for lookups; never quantised.
   struct Table {
     Dtype dtype = Dtype::kF32;
     size_t width = 0;
@@ -55,7 +58,7 @@ class WeightLoader {
   absl::StatusOr<std::vector<float>> Vector(const std::string& name, size_t size) const;
 
  private:
-  Dtype DtypeFor(const TensorView& view) const;
+  Dtype DtypeFor(const StoredMatrix& matrix) const;
 
   const Checkpoint& checkpoint_;
   const Profile& profile_;

@@ -5,56 +5,28 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "model/kernels/bf16.h"
+#include "services/base/status.h"
 
 namespace expertmesh::model {
 namespace {
 
 constexpr size_t kMappingBytes = size_t{64} << 20;
 
-struct F32Source {
-  static constexpr size_t kBytes = 4;
-  static float Read(const std::byte* p) {
-    float value;
-    std::memcpy(&value, p, sizeof(value));
-    return value;
-  }
-};
-struct Bf16Source {
-  static constexpr size_t kBytes = 2;
-  static float Read(const std::byte* p) {
-    uint16_t value;
-    std::memcpy(&value, p, sizeof(value));
-    return WidenBf16(value);
-  }
-};
-
 void Write(float value, float* to) { *to = value; }
 void Write(float value, uint16_t* to) { *to = NarrowBf16(value); }
 
-template <class Source, class T>
-void PackRowsOf(const std::byte* rows_begin, size_t rows, PackedMatrix& m, size_t output_begin) {
-  T* panels = reinterpret_cast<T*>(m.panels);
-  for (size_t row = 0; row < rows; ++row) {
-    const size_t output = output_begin + row;
-    T* to = panels + (output / 16) * m.inputs * 16 + output % 16;
-    const std::byte* from = rows_begin + row * m.inputs * Source::kBytes;
-    for (size_t k = 0; k < m.inputs; ++k)
-      Write(Source::Read(from + k * Source::kBytes), to + k * 16);
-  }
+// Elements of one decoded row go `step` apart.
+template <class T>
+void Scatter(const std::vector<float>& row, T* to, size_t step) {
+  for (size_t k = 0; k < row.size(); ++k) Write(row[k], to + k * step);
 }
 
-template <class Source, class T>
-void PackTransposedOf(const std::byte* rows_begin, PackedMatrix& m) {
-  T* panels = reinterpret_cast<T*>(m.panels);
-  for (size_t k = 0; k < m.inputs; ++k) {
-    const std::byte* from = rows_begin + k * m.outputs * Source::kBytes;
-    for (size_t o = 0; o < m.outputs; ++o) {
-      Write(Source::Read(from + o * Source::kBytes),
-            panels + (o / 16) * m.inputs * 16 + k * 16 + o % 16);
-    }
+template <class T>
+void ScatterInput(const std::vector<float>& row, T* panels, size_t inputs, size_t k) {
+  for (size_t o = 0; o < row.size(); ++o) {
+    Write(row[o], panels + (o / 16) * inputs * 16 + k * 16 + o % 16);
   }
 }
 
@@ -88,41 +60,33 @@ PackedMatrix WeightArena::NewMatrix(size_t outputs, size_t inputs, Dtype dtype) 
   return matrix;
 }
 
-void PackRows(const TensorView& tensor, size_t row_begin, size_t rows, PackedMatrix& matrix,
-              size_t output_begin) {
-  const bool f32 = tensor.type == TensorType::kF32;
-  const std::byte* from =
-      tensor.bytes.data() + row_begin * matrix.inputs * TensorTypeBytes(tensor.type);
-  if (matrix.dtype == Dtype::kF32) {
-    f32 ? PackRowsOf<F32Source, float>(from, rows, matrix, output_begin)
-        : PackRowsOf<Bf16Source, float>(from, rows, matrix, output_begin);
-  } else {
-    f32 ? PackRowsOf<F32Source, uint16_t>(from, rows, matrix, output_begin)
-        : PackRowsOf<Bf16Source, uint16_t>(from, rows, matrix, output_begin);
+absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
+                      size_t output_begin) {
+  std::vector<float> row(to.inputs);
+  for (size_t r = 0; r < rows; ++r) {
+    EM_RETURN_IF_ERROR(DecodeRows(from, row_begin + r, 1, row.data()));
+    const size_t output = output_begin + r;
+    const size_t at = (output / 16) * to.inputs * 16 + output % 16;
+    if (to.dtype == Dtype::kF32) {
+      Scatter(row, reinterpret_cast<float*>(to.panels) + at, 16);
+    } else {
+      Scatter(row, reinterpret_cast<uint16_t*>(to.panels) + at, 16);
+    }
   }
+  return absl::OkStatus();
 }
 
-void PackTransposed(const TensorView& tensor, size_t row_begin, PackedMatrix& matrix) {
-  const bool f32 = tensor.type == TensorType::kF32;
-  const std::byte* from =
-      tensor.bytes.data() + row_begin * matrix.outputs * TensorTypeBytes(tensor.type);
-  if (matrix.dtype == Dtype::kF32) {
-    f32 ? PackTransposedOf<F32Source, float>(from, matrix)
-        : PackTransposedOf<Bf16Source, float>(from, matrix);
-  } else {
-    f32 ? PackTransposedOf<F32Source, uint16_t>(from, matrix)
-        : PackTransposedOf<Bf16Source, uint16_t>(from, matrix);
+absl::Status PackTransposed(const StoredMatrix& from, size_t row_begin, PackedMatrix& to) {
+  std::vector<float> row(to.outputs);
+  for (size_t k = 0; k < to.inputs; ++k) {
+    EM_RETURN_IF_ERROR(DecodeRows(from, row_begin + k, 1, row.data()));
+    if (to.dtype == Dtype::kF32) {
+      ScatterInput(row, reinterpret_cast<float*>(to.panels), to.inputs, k);
+    } else {
+      ScatterInput(row, reinterpret_cast<uint16_t*>(to.panels), to.inputs, k);
+    }
   }
-}
-
-std::vector<float> ReadFloats(const TensorView& tensor) {
-  std::vector<float> values(tensor.bytes.size() / TensorTypeBytes(tensor.type));
-  const std::byte* p = tensor.bytes.data();
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] =
-        tensor.type == TensorType::kF32 ? F32Source::Read(p + i * 4) : Bf16Source::Read(p + i * 2);
-  }
-  return values;
+  return absl::OkStatus();
 }
 
 }  // namespace expertmesh::model

@@ -7,7 +7,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/checkpoint.h"
+#include "absl/status/status.h"
+#include "model/formats/stored_matrix.h"
 #include "model/profile.h"
 
 namespace expertmesh::model {
@@ -47,15 +48,13 @@ class WeightArena {
   uint64_t allocated_ = 0;
 };
 
-/// Rows [row_begin, row_begin + rows) of a two-dimensional F32 or BF16 tensor [.., matrix.inputs]
-/// become outputs [output_begin, …) of the matrix, widened exactly or rounded to nearest even.
-void PackRows(const TensorView& tensor, size_t row_begin, size_t rows, PackedMatrix& matrix,
-              size_t output_begin);
-/// The transpose: rows [row_begin, row_begin + matrix.inputs) of the tensor [.., matrix.outputs]
-/// become the inputs. Used for Wk of the absorbed attention (docs/formats.md §1.3).
-void PackTransposed(const TensorView& tensor, size_t row_begin, PackedMatrix& matrix);
-
-/// A tensor's elements in f32 (BF16 widened exactly).
-std::vector<float> ReadFloats(const TensorView& tensor);
+/// Rows [row_begin, row_begin + rows) of a matrix [.., to.inputs] in any stored form become outputs
+/// [output_begin, …) of `to`: decoded to float32 (DecodeRows, whose errors these are), then kept or
+/// rounded to nearest even.
+absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
+                      size_t output_begin);
+/// The transpose: rows [row_begin, row_begin + to.inputs) of a matrix [.., to.outputs] become the
+/// inputs. Used for Wk of the absorbed attention (docs/formats.md §1.3).
+absl::Status PackTransposed(const StoredMatrix& from, size_t row_begin, PackedMatrix& to);
 
 }  // namespace expertmesh::model

@@ -112,6 +112,34 @@ TEST(ParseConfig, AcceptsVariantsThatMeanTheSame) {
   }
 }
 
+TEST(ParseConfig, ReadsYarnInBothSpellings) {
+  const auto published = ParseConfig(Json(With({{"rope_scaling", R"({
+      "type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "beta_fast": 32,
+      "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0})"}})));
+  ASSERT_TRUE(published.ok()) << published.status();
+  ASSERT_TRUE(published->rope_scaling.has_value());
+  EXPECT_EQ(published->rope_scaling->factor, 40.0);
+  EXPECT_EQ(published->rope_scaling->original_max_position_embeddings, 4096u);
+  EXPECT_EQ(published->rope_scaling->mscale_all_dim, 1.0);
+  EXPECT_FALSE(published->rope_scaling->attention_factor.has_value());
+  // transformers 5: theta inside, and a factor that is not given is the ratio of the lengths.
+  const auto inside = ParseConfig(Json(With({{"rope_parameters", R"({
+      "rope_type": "yarn", "rope_theta": 10000.0, "original_max_position_embeddings": 4096,
+      "mscale": 1.0, "mscale_all_dim": 1.0})"}})));
+  ASSERT_TRUE(inside.ok()) << inside.status();
+  EXPECT_EQ(ConfigJson(*inside), ConfigJson(*published)) << "163840 / 4096 is 40";
+  const auto again = ParseConfig(ConfigJson(*published));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(ConfigJson(*again), ConfigJson(*published));
+}
+
+TEST(ParseConfig, NullQueryRankMeansOneProjection) {
+  const auto config = ParseConfig(Json(With({{"q_lora_rank", "null"}})));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->q_lora_rank, 0u);
+  EXPECT_EQ(ConfigJson(*ParseConfig(ConfigJson(*config))), ConfigJson(*config));
+}
+
 TEST(ParseConfig, EosMayBeAListAndIdsMayBeNull) {
   const auto config =
       ParseConfig(Json(With({{"eos_token_id", "[1, 7, 129279]"}, {"bos_token_id", "null"}})));
@@ -148,9 +176,18 @@ TEST(ParseConfig, RefusesWhatItCannotRunNamingKeyAndValue) {
       {{{"scoring_func", R"("softmax")"}}, "scoring_func"},
       {{{"topk_method", R"("greedy")"}}, "topk_method"},
       {{{"rope_scaling", R"({"type":"yarn","factor":40})"}}, "rope_scaling"},
+      {{{"rope_scaling", R"({"type":"linear","factor":40})"}}, "rope_scaling"},
+      {{{"rope_scaling", R"({"factor":40,"original_max_position_embeddings":64})"}},
+       "rope_scaling"},
+      {{{"rope_scaling", R"({"type":"yarn","factor":0.5,"original_max_position_embeddings":64})"}},
+       "rope_scaling"},
+      {{{"rope_scaling", R"({"type":"yarn","original_max_position_embeddings":999999})"}},
+       "max_position_embeddings"},
+      {{{"rope_scaling", R"("yarn")"}}, "rope_scaling"},
+      {{{"rope_theta", "1"}}, "rope_theta"},
       {{{"rope_parameters", R"({"rope_type":"yarn"})"}}, "rope_parameters"},
       {{{"rope_interleave", "false"}}, "rope_interleave"},
-      {{{"q_lora_rank", "null"}}, "q_lora_rank"},
+      {{{"q_lora_rank", "0"}}, "q_lora_rank"},
       {{{"attention_bias", "true"}}, "attention_bias"},
       {{{"hidden_act", R"("gelu")"}}, "hidden_act"},
       {{{"qk_rope_head_dim", "63"}}, "qk_rope_head_dim"},
@@ -162,8 +199,8 @@ TEST(ParseConfig, RefusesWhatItCannotRunNamingKeyAndValue) {
       {{{"topk_group", "9"}}, "topk_group"},
       {{{"moe_layer_freq", "2"}}, "moe_layer_freq"},
       {{{"num_key_value_heads", "8"}}, "num_key_value_heads"},
-      {{{"quantization_config", R"({"quant_method":"fp8"})"}}, "quantization_config"},
-      {{{"torch_dtype", R"("float16")"}}, "torch_dtype"},
+      {{{"quantization_config", R"({"quant_method":"gptq"})"}}, "quantization_config"},
+      {{{"torch_dtype", R"("float64")"}}, "torch_dtype"},
       {{{"hidden_size", "0"}}, "hidden_size"},
       {{{"hidden_size", "-64"}}, "hidden_size"},
       {{{"hidden_size", "65537"}}, "hidden_size"},
@@ -205,8 +242,8 @@ TEST(ParseConfig, ShowsTheOffendingValueInOneShortLine) {
 TEST(ParseConfig, RequiresEveryKeyWithoutASafeDefault) {
   for (const char* key :
        {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-        "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim",
-        "intermediate_size", "max_position_embeddings", "n_routed_experts", "num_experts_per_tok",
+        "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "intermediate_size",
+        "max_position_embeddings", "n_routed_experts", "num_experts_per_tok",
         "moe_intermediate_size", "first_k_dense_replace", "n_group", "topk_group"}) {
     Keys keys = kV3;
     keys.erase(key);

@@ -31,13 +31,9 @@ std::vector<uint32_t> Bits(std::span<const float> values) {
   return bits;
 }
 
-// A tensor view over floats, as the checkpoint would give it.
-TensorView ViewOf(const std::vector<float>& values, size_t rows) {
-  return {"w",
-          TensorType::kF32,
-          {rows, values.size() / rows},
-          std::as_bytes(std::span(values)),
-          "test"};
+// A stored matrix over floats, as the checkpoint would give it.
+StoredMatrix ViewOf(const std::vector<float>& values, size_t rows) {
+  return {"w", "test", kPlainF32, rows, values.size() / rows, std::as_bytes(std::span(values)), {}};
 }
 
 struct Shape {
@@ -63,7 +59,7 @@ TEST_P(KernelTest, LinearEqualsTheScalarChain) {
       const std::vector<float> x = Random(s.rows * s.inputs, 2);
       WeightArena arena;
       PackedMatrix packed = arena.NewMatrix(s.outputs, s.inputs, dtype);
-      PackRows(ViewOf(w, s.outputs), 0, s.outputs, packed, 0);
+      ASSERT_TRUE(PackRows(ViewOf(w, s.outputs), 0, s.outputs, packed, 0).ok());
       if (dtype == Dtype::kBf16) {
         for (float& v : w) v = RoundBf16(v);
       }
@@ -96,7 +92,7 @@ TEST_P(KernelTest, TransposedPackingIsTheTransposedMatrix) {
   const std::vector<float> x = Random(kInputs, 2);
   WeightArena arena;
   PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Dtype::kF32);
-  PackTransposed(ViewOf(w, 3 * kInputs), kInputs, packed);
+  ASSERT_TRUE(PackTransposed(ViewOf(w, 3 * kInputs), kInputs, packed).ok());
   std::vector<float> y(kOutputs);
   LinearRows(kernels(), packed, x.data(), kInputs, 1, y.data(), kOutputs);
   for (size_t o = 0; o < kOutputs; ++o) {
