@@ -34,8 +34,9 @@ class DeepseekV3 final : public AttentionModel {
   const std::string& revision() const override { return revision_; }
   const std::string& fingerprint() const override { return fingerprint_; }
   const LaneStateDeclaration& lane_state() const override { return lane_state_; }
-  StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                     base::ThreadPool& pool) const override;
+  using AttentionModel::RunStep;
+  StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts, base::ThreadPool& pool,
+                     Trace* trace) const override;
 
  private:
   absl::Status LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero);
@@ -91,7 +92,7 @@ absl::StatusOr<std::unique_ptr<AttentionModel>> DeepseekV3::Load(const Options& 
   EM_RETURN_IF_ERROR(model->LoadWeights(*checkpoint, options.masked_gate_group_zero));
   EM_ASSIGN_OR_RETURN(model->revision_,
                       checkpoint->Revision(RevisionOptions(options.masked_gate_group_zero)));
-  model->rope_ = Rope(config.rope_theta, config.qk_rope_head_dim);
+  model->rope_ = Rope(config);
   model->fingerprint_ = Fingerprint(model->profile_, *model->kernels_);
   const size_t entry = config.kv_lora_rank + config.qk_rope_head_dim;
   model->lane_state_.streams = {
@@ -209,13 +210,14 @@ void DeepseekV3::Head(const Exec& exec, std::span<const StepRow> rows,
 }
 
 StepResult DeepseekV3::RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                               base::ThreadPool& pool) const {
+                               base::ThreadPool& pool, Trace* trace) const {
   const Exec exec{*kernels_, profile_, pool};
   StepResult result;
   result.alive.assign(rows.size(), 1);
   if (rows.empty()) return result;
   StepScratch& s = scratch_;
   s.y.resize(rows.size() * config_.hidden_size);
+  if (trace != nullptr) trace->layers.assign(layers_.size(), {});
   Start(rows);
   for (uint32_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
@@ -229,6 +231,11 @@ StepResult DeepseekV3::RunStep(std::span<const StepRow> rows, ExpertBackend& exp
       MixtureOfExperts(exec, layer, i, rows, experts, result.alive);
     }
     AddToResidual(exec, rows.size());
+    if (trace != nullptr) {
+      trace->layers[i].residual = s.residual;
+      if (layer.gate) trace->layers[i].expert_ids = s.expert_ids;
+      if (layer.gate) trace->layers[i].expert_weights = s.expert_weights;
+    }
   }
   Head(exec, rows, result.logits);
   return result;

@@ -30,9 +30,13 @@ class SpecList {
 void AddAttention(SpecList& specs, const std::string& layer, const Config& c) {
   const std::string prefix = layer + "self_attn.";
   const uint64_t heads = c.num_attention_heads;
-  specs.Add("mla", prefix + "q_a_proj.weight", {c.q_lora_rank, c.hidden_size});
-  specs.Add("mla", prefix + "q_a_layernorm.weight", {c.q_lora_rank});
-  specs.Add("mla", prefix + "q_b_proj.weight", {heads * c.qk_head_dim(), c.q_lora_rank});
+  if (c.q_lora_rank == 0) {
+    specs.Add("mla", prefix + "q_proj.weight", {heads * c.qk_head_dim(), c.hidden_size});
+  } else {
+    specs.Add("mla", prefix + "q_a_proj.weight", {c.q_lora_rank, c.hidden_size});
+    specs.Add("mla", prefix + "q_a_layernorm.weight", {c.q_lora_rank});
+    specs.Add("mla", prefix + "q_b_proj.weight", {heads * c.qk_head_dim(), c.q_lora_rank});
+  }
   specs.Add("mla", prefix + "kv_a_proj_with_mqa.weight",
             {c.kv_lora_rank + c.qk_rope_head_dim, c.hidden_size});
   specs.Add("mla", prefix + "kv_a_layernorm.weight", {c.kv_lora_rank});

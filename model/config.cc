@@ -127,7 +127,7 @@ class KeyReader {
 
 void ReadModelType(KeyReader& keys, Config& config) {
   const std::string type = keys.TextOr("model_type", "");
-  if (type != "deepseek_v3" && type != "kimi_k2") {
+  if (!RunsModelType(type)) {
     keys.Refuse("model_type", "this version runs \"deepseek_v3\" and \"kimi_k2\"");
   }
   config.model_type = "deepseek_v3";
@@ -138,10 +138,7 @@ void ReadSizes(KeyReader& keys, Config& config) {
   config.hidden_size = keys.Size("hidden_size", 1, 1 << 16);
   config.num_hidden_layers = keys.Size("num_hidden_layers", 1, 1024);
   config.num_attention_heads = keys.Size("num_attention_heads", 1, 1024);
-  if (!keys.Find("q_lora_rank")) {
-    keys.Refuse("q_lora_rank", "models without a query rank (one q_proj) are not supported yet");
-  }
-  config.q_lora_rank = keys.Size("q_lora_rank", 1, 1 << 16);
+  config.q_lora_rank = static_cast<uint32_t>(keys.IntegerOr("q_lora_rank", 0, 1, 1 << 16));
   config.kv_lora_rank = keys.Size("kv_lora_rank", 1, 1 << 14);
   config.qk_nope_head_dim = keys.Size("qk_nope_head_dim", 1, 1024);
   config.qk_rope_head_dim = keys.Size("qk_rope_head_dim", 2, 1024);
@@ -201,17 +198,56 @@ void ReadExperts(KeyReader& keys, Config& config) {
       static_cast<float>(keys.NumberOr("routed_scaling_factor", 2.5, 1e-6, 1e6));
 }
 
+// The keys of one rope object: `rope_scaling` of published configs ("type" or "rope_type", theta
+// outside), or `rope_parameters` of transformers 5 (theta inside).
+void ReadRopeObject(KeyReader& rope, Config& config) {
+  config.rope_theta = rope.NumberOr("rope_theta", config.rope_theta, 1.0 + 1e-9, 1e12);
+  const std::string_view type_key = rope.Find("rope_type") ? "rope_type" : "type";
+  const std::string type = rope.TextOr(type_key, rope.Find("factor") ? "" : "default");
+  if (type == "default") return;
+  if (type != "yarn") return rope.Refuse(type_key, "only \"default\" and \"yarn\" are supported");
+  YarnScaling yarn;
+  yarn.factor = rope.NumberOr("factor", 0.0, 1.0, 1e6);  // absent: see SettleYarnFactor
+  yarn.original_max_position_embeddings =
+      rope.Integer("original_max_position_embeddings", 1, uint64_t{1} << 26);
+  yarn.beta_fast = rope.NumberOr("beta_fast", 32.0, 1e-3, 1e6);
+  yarn.beta_slow = rope.NumberOr("beta_slow", 1.0, 1e-3, 1e6);
+  yarn.truncate = rope.FlagOr("truncate", true);
+  yarn.mscale = rope.NumberOr("mscale", 0.0, 0.0, 1e3);
+  yarn.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, 0.0, 1e3);
+  if (rope.Find("attention_factor")) {
+    yarn.attention_factor = rope.NumberOr("attention_factor", 1.0, 1e-6, 1e6);
+  }
+  config.rope_scaling = yarn;
+}
+
+void ReadRope(KeyReader& keys, Config& config) {
+  config.rope_theta = keys.NumberOr("rope_theta", 10000.0, 1.0 + 1e-9, 1e12);
+  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
+    const json::value* rope = keys.Find(key);
+    if (!rope) continue;
+    if (!rope->is_object()) return keys.Refuse(key, "must be an object");
+    KeyReader inner(rope->get_object());
+    ReadRopeObject(inner, config);
+    if (!inner.status().ok()) keys.Refuse(key, std::string(inner.status().message()));
+  }
+}
+
+// A factor that is not given is the ratio of the two lengths, as in transformers.
+void SettleYarnFactor(KeyReader& keys, Config& config) {
+  if (!config.rope_scaling || config.rope_scaling->factor != 0.0) return;
+  YarnScaling& yarn = *config.rope_scaling;
+  yarn.factor = static_cast<double>(config.max_position_embeddings) /
+                static_cast<double>(yarn.original_max_position_embeddings);
+  if (yarn.factor < 1.0) {
+    keys.Refuse("max_position_embeddings",
+                "must not be below original_max_position_embeddings when there is no factor");
+  }
+}
+
 void ReadArithmetic(KeyReader& keys, Config& config) {
   config.rms_norm_eps = static_cast<float>(keys.NumberOr("rms_norm_eps", 1e-6, 1e-12, 1.0));
-  config.rope_theta = keys.NumberOr("rope_theta", 10000.0, 1.0, 1e12);
-  keys.RequireAbsent("rope_scaling", "scaled rope (YaRN) is not supported yet, only null");
-  if (const json::value* rope = keys.Find("rope_parameters")) {  // how transformers 5 writes it
-    if (!rope->is_object()) return keys.Refuse("rope_parameters", "must be an object");
-    KeyReader inner(rope->get_object());
-    inner.RequireText("rope_type", "default");
-    config.rope_theta = inner.NumberOr("rope_theta", config.rope_theta, 1.0, 1e12);
-    if (!inner.status().ok()) keys.Refuse("rope_parameters", std::string(inner.status().message()));
-  }
+  ReadRope(keys, config);
   keys.RequireFlag("rope_interleave", true);
   keys.RequireFlag("attention_bias", false);
   keys.RequireText("hidden_act", "silu");
@@ -252,6 +288,10 @@ void ReadTokenIds(KeyReader& keys, Config& config) {
 
 }  // namespace
 
+bool RunsModelType(std::string_view model_type) {
+  return model_type == "deepseek_v3" || model_type == "kimi_k2";
+}
+
 absl::StatusOr<Config> ParseConfig(std::string_view text) {
   if (text.size() > kConfigBytesMax) {
     return BadConfig(absl::StrCat("larger than ", kConfigBytesMax, " bytes"));
@@ -264,6 +304,7 @@ absl::StatusOr<Config> ParseConfig(std::string_view text) {
   EM_RETURN_IF_ERROR(keys.status());  // another family's keys would only confuse
   ReadArithmetic(keys, config);
   ReadSizes(keys, config);
+  SettleYarnFactor(keys, config);
   ReadExperts(keys, config);
   ReadTokenIds(keys, config);
   EM_RETURN_IF_ERROR(keys.status());

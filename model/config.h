@@ -12,6 +12,18 @@
 
 namespace expertmesh::model {
 
+/// Stretched rope of type "yarn" (docs/formats.md §1.4). Keys as in rope_scaling.
+struct YarnScaling {
+  double factor = 1.0;
+  uint64_t original_max_position_embeddings = 0;
+  double beta_fast = 32.0;
+  double beta_slow = 1.0;
+  bool truncate = true;         // whole channel numbers as limits of the ramp
+  double mscale = 0.0;          // 0 = absent
+  double mscale_all_dim = 0.0;  // 0 = absent
+  std::optional<double> attention_factor = std::nullopt;
+};
+
 /// A checked config: ParseConfig returns only configs this version can run.
 struct Config {
   std::string model_type;  // "deepseek_v3" ("kimi_k2" is read as that)
@@ -19,13 +31,14 @@ struct Config {
   uint32_t hidden_size = 0;
   uint32_t num_hidden_layers = 0;
   uint32_t num_attention_heads = 0;
-  uint32_t q_lora_rank = 0;
+  uint32_t q_lora_rank = 0;  // 0 = null in the file: one q_proj, no query latent
   uint32_t kv_lora_rank = 0;
   uint32_t qk_nope_head_dim = 0;
   uint32_t qk_rope_head_dim = 0;
   uint32_t v_head_dim = 0;
   float rms_norm_eps = 1e-6f;  // all norms but q_a/kv_a (always 1e-6)
   double rope_theta = 10000.0;
+  std::optional<YarnScaling> rope_scaling;
   uint64_t max_position_embeddings = 0;
   uint32_t first_k_dense_replace = 1;
   uint32_t intermediate_size = 0;
@@ -46,6 +59,9 @@ struct Config {
   bool IsMoeLayer(uint32_t layer) const { return layer >= first_k_dense_replace; }
   uint32_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
 };
+
+/// Whether this version runs models of that `model_type`.
+bool RunsModelType(std::string_view model_type);
 
 /// Parses and checks the text of config.json. Unknown keys are ignored; a known key with an
 /// unsupported value is kBadConfig naming key and value. Never aborts on any bytes.

@@ -24,6 +24,19 @@ std::string EosIds(const std::vector<uint32_t>& ids) {
   return ids.size() == 1 ? Number(ids[0]) : absl::StrCat("[", absl::StrJoin(ids, ", "), "]");
 }
 
+std::string RopeScaling(const std::optional<YarnScaling>& yarn) {
+  if (!yarn) return "null";
+  const auto factor = yarn->attention_factor;
+  return absl::StrCat(
+      "{\"type\": \"yarn\", \"factor\": ", Number(yarn->factor),
+      ", \"original_max_position_embeddings\": ", yarn->original_max_position_embeddings,
+      ", \"beta_fast\": ", Number(yarn->beta_fast), ", \"beta_slow\": ", Number(yarn->beta_slow),
+      ", \"mscale\": ", Number(yarn->mscale),
+      ", \"mscale_all_dim\": ", Number(yarn->mscale_all_dim),
+      ", \"attention_factor\": ", factor ? Number(*factor) : "null",
+      ", \"truncate\": ", Flag(yarn->truncate), "}");
+}
+
 }  // namespace
 
 std::string ConfigJson(const Config& config) {
@@ -49,12 +62,12 @@ std::string ConfigJson(const Config& config) {
       {"num_hidden_layers", Number(config.num_hidden_layers)},
       {"num_key_value_heads", Number(config.num_attention_heads)},
       {"pad_token_id", Optional(config.pad_token_id)},
-      {"q_lora_rank", Number(config.q_lora_rank)},
+      {"q_lora_rank", config.q_lora_rank == 0 ? "null" : Number(config.q_lora_rank)},
       {"qk_nope_head_dim", Number(config.qk_nope_head_dim)},
       {"qk_rope_head_dim", Number(config.qk_rope_head_dim)},
       {"rms_norm_eps", Number(config.rms_norm_eps)},
       {"rope_interleave", "true"},
-      {"rope_scaling", "null"},
+      {"rope_scaling", RopeScaling(config.rope_scaling)},
       {"rope_theta", Number(config.rope_theta)},
       {"routed_scaling_factor", Number(config.routed_scaling_factor)},
       {"scoring_func", "\"sigmoid\""},

@@ -14,8 +14,10 @@ namespace expertmesh::model {
 using reference::Linear;
 using reference::RmsNorm;
 
-absl::StatusOr<std::unique_ptr<ReferenceModel>> ReferenceModel::Load(const std::string& directory) {
+absl::StatusOr<std::unique_ptr<ReferenceModel>> ReferenceModel::Load(const std::string& directory,
+                                                                     bool masked_gate_group_zero) {
   std::unique_ptr<ReferenceModel> model(new ReferenceModel());
+  model->masked_gate_group_zero_ = masked_gate_group_zero;
   EM_ASSIGN_OR_RETURN(model->config_, LoadConfig(directory));
   EM_ASSIGN_OR_RETURN(model->checkpoint_, Checkpoint::Open(directory));
   for (const TensorSpec& spec : TensorSpecs(model->config_)) {
@@ -37,22 +39,26 @@ std::vector<float> ReferenceModel::Weight(const std::string& name) const {
 }
 
 // docs/formats.md §1.3, naive form.
-ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x) const {
+ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x,
+                                               uint64_t first_position) const {
   const std::string prefix = absl::StrCat("model.layers.", layer, ".self_attn.");
   const auto w = [&](const char* name) { return Weight(absl::StrCat(prefix, name, ".weight")); };
-  const auto q_a = w("q_a_proj"), q_norm = w("q_a_layernorm"), q_b = w("q_b_proj");
+  const bool latent = config_.q_lora_rank > 0;
+  const auto q_a = latent ? w("q_a_proj") : std::vector<float>();
+  const auto q_norm = latent ? w("q_a_layernorm") : std::vector<float>();
+  const auto q_b = w(latent ? "q_b_proj" : "q_proj");
   const auto kv_a = w("kv_a_proj_with_mqa"), kv_norm = w("kv_a_layernorm"), kv_b = w("kv_b_proj");
   const auto o_proj = w("o_proj");
   const size_t heads = config_.num_attention_heads, dn = config_.qk_nope_head_dim;
   const size_t dr = config_.qk_rope_head_dim, dv = config_.v_head_dim, rank = config_.kv_lora_rank;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dn + dr));
-  const Rope rope(config_.rope_theta, dr);
+  const float scale = AttentionScale(config_);
+  const Rope rope(config_);
 
   Rows key_value, key_rope, y;  // [heads·(dn + dv)] and [dr] of every token so far
   for (size_t t = 0; t < x.size(); ++t) {
     std::vector<float> turns(dr);
-    rope.Turns(t, turns.data());
-    std::vector<float> q = Linear(q_b, RmsNorm(Linear(q_a, x[t]), q_norm, 1e-6f));
+    rope.Turns(first_position + t, turns.data());
+    std::vector<float> q = Linear(q_b, latent ? RmsNorm(Linear(q_a, x[t]), q_norm, 1e-6f) : x[t]);
     const std::vector<float> a = Linear(kv_a, x[t]);
     const std::vector<float> c(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(rank));
     key_rope.emplace_back(a.begin() + static_cast<std::ptrdiff_t>(rank), a.end());
@@ -82,8 +88,8 @@ ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x) co
 }
 
 // docs/formats.md §1.6; the sum over experts is the combine tree.
-std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer,
-                                                    const std::vector<float>& x) const {
+std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer, const std::vector<float>& x,
+                                                    Trace::Layer* trace) const {
   const std::string mlp = absl::StrCat("model.layers.", layer, ".mlp.");
   const auto expert = [&](const std::string& prefix) {
     return reference::SwiGlu(Weight(absl::StrCat(prefix, "gate_proj.weight")),
@@ -91,8 +97,12 @@ std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer,
                              Weight(absl::StrCat(prefix, "down_proj.weight")), x);
   };
   const size_t top_k = config_.num_experts_per_tok;
-  const GateRule rule{config_.n_routed_experts,     top_k, config_.n_group,
-                      config_.topk_group,           false, config_.norm_topk_prob,
+  const GateRule rule{config_.n_routed_experts,
+                      top_k,
+                      config_.n_group,
+                      config_.topk_group,
+                      masked_gate_group_zero_,
+                      config_.norm_topk_prob,
                       config_.routed_scaling_factor};
   const std::vector<float> z = Linear(Weight(absl::StrCat(mlp, "gate.weight")), x);
   const std::vector<float> bias = Weight(absl::StrCat(mlp, "gate.e_score_correction_bias"));
@@ -100,6 +110,10 @@ std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer,
   std::vector<float> weights(top_k);
   if (!SelectExperts(rule, z.data(), bias.data(), {}, ids.data(), weights.data())) {
     return std::vector<float>(x.size(), std::nanf(""));
+  }
+  if (trace != nullptr) {
+    trace->expert_ids.insert(trace->expert_ids.end(), ids.begin(), ids.end());
+    trace->expert_weights.insert(trace->expert_weights.end(), weights.begin(), weights.end());
   }
   Rows leaves;
   std::vector<const float*> sums;
@@ -119,7 +133,8 @@ std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer,
   return y;
 }
 
-std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens) const {
+std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens, Trace* trace,
+                                           uint64_t first_position) const {
   const size_t hidden = config_.hidden_size;
   const std::string embed = "model.embed_tokens.weight";
   const std::vector<float> embedding = Weight(embed);
@@ -128,7 +143,9 @@ std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens) con
     const auto row = embedding.begin() + static_cast<std::ptrdiff_t>(token * hidden);
     h.emplace_back(row, row + static_cast<std::ptrdiff_t>(hidden));
   }
+  if (trace != nullptr) trace->layers.assign(config_.num_hidden_layers, {});
   for (uint32_t i = 0; i < config_.num_hidden_layers; ++i) {
+    Trace::Layer* const traced = trace == nullptr ? nullptr : &trace->layers[i];
     const std::string layer = absl::StrCat("model.layers.", i, ".");
     const auto add_block = [&](const char* norm_name, const auto& block) {
       const std::vector<float> norm = Weight(absl::StrCat(layer, norm_name));
@@ -139,12 +156,13 @@ std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens) con
         for (size_t c = 0; c < hidden; ++c) h[t][c] += y[t][c];
       }
     };
-    add_block("input_layernorm.weight", [&](const Rows& x) { return Attention(i, x); });
+    add_block("input_layernorm.weight",
+              [&](const Rows& x) { return Attention(i, x, first_position); });
     add_block("post_attention_layernorm.weight", [&](const Rows& x) {
       Rows y;
       for (const std::vector<float>& row : x) {
         y.push_back(config_.IsMoeLayer(i)
-                        ? MixtureOfExperts(i, row)
+                        ? MixtureOfExperts(i, row, traced)
                         : reference::SwiGlu(Weight(absl::StrCat(layer, "mlp.gate_proj.weight")),
                                             Weight(absl::StrCat(layer, "mlp.up_proj.weight")),
                                             Weight(absl::StrCat(layer, "mlp.down_proj.weight")),
@@ -152,6 +170,10 @@ std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens) con
       }
       return y;
     });
+    if (traced == nullptr) continue;
+    for (const std::vector<float>& row : h) {
+      traced->residual.insert(traced->residual.end(), row.begin(), row.end());
+    }
   }
   std::vector<float> logits;
   const std::vector<float> norm = Weight("model.norm.weight");

@@ -12,6 +12,7 @@
 #include "model/config.h"
 #include "model/lane_state.h"
 #include "model/profile.h"
+#include "model/trace.h"
 #include "services/base/thread_pool.h"
 
 namespace expertmesh::model {
@@ -73,8 +74,13 @@ class AttentionModel {
   virtual const std::string& fingerprint() const = 0;
   virtual const LaneStateDeclaration& lane_state() const = 0;
 
+  /// `trace`, if given, is overwritten with what every layer computed.
   virtual StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                             base::ThreadPool& pool) const = 0;
+                             base::ThreadPool& pool, Trace* trace) const = 0;
+  StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
+                     base::ThreadPool& pool) const {
+    return RunStep(rows, experts, pool, nullptr);
+  }
 };
 
 }  // namespace expertmesh::model

@@ -53,18 +53,22 @@ absl::StatusOr<Mla> Mla::Load(const WeightLoader& loader, const Config& config, 
   m.nope_ = config.qk_nope_head_dim;
   m.rope_ = config.qk_rope_head_dim;
   m.value_ = config.v_head_dim;
-  m.scale_ = 1.0f / std::sqrt(static_cast<float>(m.nope_ + m.rope_));
-  EM_ASSIGN_OR_RETURN(
-      m.down_,
-      loader.Stacked({{absl::StrCat(prefix, "q_a_proj.weight"), m.q_rank_},
-                      {absl::StrCat(prefix, "kv_a_proj_with_mqa.weight"), m.rank_ + m.rope_}},
-                     config.hidden_size));
-  EM_ASSIGN_OR_RETURN(m.q_norm_,
-                      loader.Vector(absl::StrCat(prefix, "q_a_layernorm.weight"), m.q_rank_));
+  m.scale_ = AttentionScale(config);
+  std::vector<WeightLoader::Part> down;
+  if (m.q_rank_ > 0) down.push_back({absl::StrCat(prefix, "q_a_proj.weight"), m.q_rank_});
+  down.push_back({absl::StrCat(prefix, "kv_a_proj_with_mqa.weight"), m.rank_ + m.rope_});
+  EM_ASSIGN_OR_RETURN(m.down_, loader.Stacked(down, config.hidden_size));
+  const bool latent = m.q_rank_ > 0;
+  if (latent) {
+    EM_ASSIGN_OR_RETURN(m.q_norm_,
+                        loader.Vector(absl::StrCat(prefix, "q_a_layernorm.weight"), m.q_rank_));
+  }
   EM_ASSIGN_OR_RETURN(m.kv_norm_,
                       loader.Vector(absl::StrCat(prefix, "kv_a_layernorm.weight"), m.rank_));
-  EM_ASSIGN_OR_RETURN(m.q_up_, loader.Matrix(absl::StrCat(prefix, "q_b_proj.weight"),
-                                             m.heads_ * (m.nope_ + m.rope_), m.q_rank_));
+  EM_ASSIGN_OR_RETURN(
+      m.q_up_,
+      loader.Matrix(absl::StrCat(prefix, latent ? "q_b_proj.weight" : "q_proj.weight"),
+                    m.heads_ * (m.nope_ + m.rope_), latent ? m.q_rank_ : config.hidden_size));
   EM_ASSIGN_OR_RETURN(m.absorbed_, loader.KeyValue(absl::StrCat(prefix, "kv_b_proj.weight"),
                                                    m.heads_, m.nope_, m.value_, m.rank_));
   EM_ASSIGN_OR_RETURN(m.out_, loader.Matrix(absl::StrCat(prefix, "o_proj.weight"),
@@ -96,13 +100,16 @@ void Mla::Project(const Exec& exec, std::span<const StepRow> rows, const float* 
   exec.pool.ParallelFor(rows.size(), GrainFor(4 * width), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* projected = s.projected.data() + r * width;
-      float* query = s.latent_query.data() + r * q_rank_;
-      exec.kernels.rms_norm(projected, q_norm_.data(), kLatentNormEps, q_rank_, query);
-      RoundActivations(exec.kernels, exec.profile, query, q_rank_);
+      if (q_rank_ > 0) {
+        float* query = s.latent_query.data() + r * q_rank_;
+        exec.kernels.rms_norm(projected, q_norm_.data(), kLatentNormEps, q_rank_, query);
+        RoundActivations(exec.kernels, exec.profile, query, q_rank_);
+      }
       WriteEntry(exec, rows[r], turns + r * rope_, projected + q_rank_);
     }
   });
-  Linear(exec, q_up_, s.latent_query.data(), q_rank_, rows.size(), s.query.data(), q_up_.outputs);
+  Linear(exec, q_up_, q_rank_ > 0 ? s.latent_query.data() : x, q_up_.inputs, rows.size(),
+         s.query.data(), q_up_.outputs);
 }
 
 // absorbed_h = [Wk_hᵀ q_n | rope(q_r)] for all rows and heads.

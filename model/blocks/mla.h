@@ -58,11 +58,12 @@ class Mla {
   size_t nope_ = 0;
   size_t rope_ = 0;
   size_t value_ = 0;
-  float scale_ = 0;                  // (nope + rope)^-1/2
-  PackedMatrix down_;                // [q_rank + rank + rope, hidden]: q_a, then kv_a_with_mqa
-  std::vector<float> q_norm_;        // [q_rank]
-  std::vector<float> kv_norm_;       // [rank]
-  PackedMatrix q_up_;                // [heads·(nope + rope), q_rank]
+  float scale_ = 0;             // AttentionScale
+  PackedMatrix down_;           // [q_rank + rank + rope, hidden]: q_a, then kv_a_with_mqa
+  std::vector<float> q_norm_;   // [q_rank]; empty without a query rank
+  std::vector<float> kv_norm_;  // [rank]
+  PackedMatrix
+      q_up_;  // [heads·(nope + rope), q_rank]: q_b; or [.., hidden]: q_proj, if q_rank is 0
   WeightLoader::Absorbed absorbed_;  // Wkᵀ and Wv per head
   PackedMatrix out_;                 // [hidden, heads·value]
 };

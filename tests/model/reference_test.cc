@@ -85,6 +85,23 @@ TEST(Reference, FastAgreesOnBf16Files) {
       2e-4);
 }
 
+TEST(Reference, FastAgreesWithoutQueryRankAndUnderYarn) {
+  Config config = AwkwardConfig();
+  config.q_lora_rank = 0;
+  config.n_shared_experts = 0;
+  config.norm_topk_prob = false;
+  config.rope_scaling = YarnScaling{.factor = 8, .original_max_position_embeddings = 32};
+  config.rope_scaling->mscale = 1.0;
+  config.rope_scaling->mscale_all_dim = 0.7;
+  TempDir dir;
+  test_support::WriteTinyModel(dir.path(), config, 8);
+  const std::vector<uint32_t> tokens = RandomTokens(config, 90, 9);
+  const auto reference = ReferenceModel::Load(dir.path());
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  const std::vector<float> expected = (*reference)->Forward(tokens);
+  EXPECT_LE(WorstDifference(expected, FastLogits(dir.path(), "exact-f32", tokens)), 2e-4);
+}
+
 // docs/model-family.md §8 pitfall 5: rms_norm_eps of another size shows in the logits.
 TEST(Reference, RmsNormEpsIsRead) {
   Config config = AwkwardConfig();

@@ -141,6 +141,8 @@ Generated Generate(inference::v1::InferenceService::Stub& stub,
     if (response.has_token()) {
       out.tokens.push_back(response.token().id());
       out.logits_hashes.push_back(response.token().logits_hash());
+      const auto& logits = response.token().logits();
+      out.logits.insert(out.logits.end(), logits.begin(), logits.end());
     } else if (response.has_finished()) {
       out.state_hashes.assign(response.finished().state_hashes().begin(),
                               response.finished().state_hashes().end());

@@ -76,6 +76,7 @@ struct Generated {
   absl::Status status;
   std::vector<uint32_t> tokens;
   std::vector<uint64_t> logits_hashes;
+  std::vector<float> logits;  // [tokens, vocab]; only with return_logits
   std::vector<uint64_t> state_hashes;
 };
 Generated Generate(inference::v1::InferenceService::Stub& stub,
