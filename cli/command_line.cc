@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_join.h"
 #include "cli/model_commands.h"
+#include "model/writer/converter.h"
 #include "model/writer/presets.h"
 
 namespace expertmesh::cli {
@@ -47,9 +48,42 @@ void AddInit(CLI::App& model, InitOptions& options, Command& command) {
   init->callback([&] { command = [&](const Output& o) { return InitModel(options, o); }; });
 }
 
+void AddConvert(CLI::App& model, ConvertOptions& options, Command& command) {
+  CLI::App* convert =
+      model.add_subcommand("convert", "Write a model directory in another stored form");
+  convert->add_option("--from", options.from, "Model directory to read")->required();
+  convert->add_option("--out", options.to, "Directory to make; must not exist")->required();
+  convert
+      ->add_option("--to", options.format,
+                   "Form: " + absl::StrJoin(model::TargetFormatNames(), ", ") +
+                       " (fp4 for routed experts, the rest of them fp8-128)")
+      ->required();
+  convert->add_option("--group-size", options.group_size, "Inputs per scale of int8 and int4")
+      ->check(CLI::IsMember({32, 128}))
+      ->capture_default_str();
+  convert
+      ->add_option("--shard-mb", options.shard_mb,
+                   "Cut the weights into indexed files of at most this many MB (10^6 bytes)")
+      ->check(CLI::Range(1u, 1u << 20));
+  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, kThreadsMax);
+  options.threads = static_cast<int>(cores);
+  convert->add_option("--threads", options.threads, "Threads that convert")
+      ->check(CLI::Range(1u, kThreadsMax))
+      ->capture_default_str();
+  convert->footer(
+      "Quantised are attention, dense, shared and routed expert matrices; embedding, head, norms\n"
+      "and gates stay as they are. Prints the error by part.\n"
+      "Examples:\n"
+      "  expertmesh model convert --from build/models/tiny-v3 --to int8 --out /data/tiny-int8\n"
+      "  expertmesh model convert --from /data/v3 --to fp8-128 --out /data/v3-fp8 --shard-mb 4000\n"
+      "  expertmesh model convert --from /data/v3-fp8 --to f32 --out /data/v3-f32");
+  convert->callback([&] { command = [&](const Output& o) { return ConvertModel(options, o); }; });
+}
+
 void AddShow(CLI::App& model, ShowOptions& options, Command& command) {
   CLI::App* show = model.add_subcommand(
-      "show", "Check a model directory and print parameters, bytes, KV size and revision");
+      "show",
+      "Check a model directory and print parameters, stored forms, bytes, KV size and revision");
   show->add_option("dir", options.directory, "Model directory")->required();
   show->add_flag("--json", options.json, "One JSON object");
   show->footer(
@@ -87,9 +121,11 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   model->footer("Examples: expertmesh model init --help, expertmesh model show --help");
   Command command;
   InitOptions init;
+  ConvertOptions convert;
   ShowOptions show;
   SlicesOptions slices;
   AddInit(*model, init, command);
+  AddConvert(*model, convert, command);
   AddShow(*model, show, command);
   AddSlices(*model, slices, command);
   try {

@@ -1,4 +1,4 @@
-// `expertmesh model init|show|slices`.
+// `expertmesh model init|convert|show|slices`.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,18 @@ struct InitOptions {
 };
 /// Writes the directory, reads it back, checks it and caches its revision.
 absl::Status InitModel(const InitOptions& options, const Output& output);
+
+struct ConvertOptions {
+  std::string from;
+  std::string to;
+  std::string format;
+  uint64_t group_size = 32;
+  uint32_t shard_mb = 0;  // 0 = one file
+  int threads = 1;
+};
+/// Writes the directory in another stored form, reads it back, caches its revision and prints what
+/// the new form changed, by part.
+absl::Status ConvertModel(const ConvertOptions& options, const Output& output);
 
 struct ShowOptions {
   std::string directory;

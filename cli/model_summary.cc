@@ -33,6 +33,16 @@ PartSize& PartOf(ModelSummary& summary, const std::string& name) {
                        [&](const PartSize& part) { return part.name == name; });
 }
 
+void AddFormat(ModelSummary& summary, const std::string& name, uint64_t bytes) {
+  const auto found = std::find_if(summary.formats.begin(), summary.formats.end(),
+                                  [&](const FormatSize& format) { return format.name == name; });
+  if (found != summary.formats.end()) {
+    found->bytes += bytes;
+  } else {
+    summary.formats.push_back({name, bytes});
+  }
+}
+
 json::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 }  // namespace
@@ -42,7 +52,7 @@ ModelSummary CountParameters(const model::Config& config) {
   summary.config = config;
   for (const std::string_view name : kPartOrder) summary.parts.push_back({std::string(name)});
   for (const model::TensorSpec& spec : model::TensorSpecs(config)) {
-    PartOf(summary, spec.part).parameters += model::ElementCount(spec);
+    PartOf(summary, spec.part).parameters += model::ElementCount(spec.shape);
   }
   std::erase_if(summary.parts, [](const PartSize& part) { return part.parameters == 0; });
   summary.total.name = "total";
@@ -65,14 +75,17 @@ absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory) {
     ++summary.unused_tensors;
     summary.unused_bytes += view.bytes.size();
   }
-  for (model::TensorSpec& spec : model::TensorSpecs(config)) {
-    EM_ASSIGN_OR_RETURN(const model::TensorView view,
-                        checkpoint->Float(spec.name, std::move(spec.shape)));
-    PartOf(summary, spec.part).bytes += view.bytes.size();
-    summary.total.bytes += view.bytes.size();
-    --summary.unused_tensors;
-    summary.unused_bytes -= view.bytes.size();
+  for (const model::TensorSpec& spec : model::TensorSpecs(config)) {
+    EM_ASSIGN_OR_RETURN(const model::StoredMatrix stored, checkpoint->Weight(spec));
+    const uint64_t bytes = stored.values.size() + stored.scales.size();
+    AddFormat(summary, model::FormatName(stored.format), bytes);
+    PartOf(summary, spec.part).bytes += bytes;
+    summary.total.bytes += bytes;
+    summary.unused_tensors -= stored.format.is_quantised() ? 2 : 1;
+    summary.unused_bytes -= bytes;
   }
+  std::stable_sort(summary.formats.begin(), summary.formats.end(),
+                   [](const FormatSize& a, const FormatSize& b) { return a.bytes > b.bytes; });
   EM_ASSIGN_OR_RETURN(summary.revision, checkpoint->Revision());
   return summary;
 }
@@ -87,11 +100,20 @@ std::string WithCommas(uint64_t number) {
   return text;
 }
 
+std::string FormatsText(const ModelSummary& summary) {
+  std::string text;
+  for (const FormatSize& format : summary.formats) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", format.name, " ", WithCommas(format.bytes),
+                    " bytes");
+  }
+  return text;
+}
+
 std::string SummaryText(const ModelSummary& summary) {
   const model::Config& c = summary.config;
   std::string text = absl::StrCat(
-      "model      ", summary.directory, "\nfamily     ", c.model_type, ", stored as ",
-      c.torch_dtype, "\nlayers     ", c.num_hidden_layers, " (", c.first_k_dense_replace,
+      "model      ", summary.directory, "\nfamily     ", c.model_type, "\nweights    ",
+      FormatsText(summary), "\nlayers     ", c.num_hidden_layers, " (", c.first_k_dense_replace,
       " dense), hidden ", c.hidden_size, ", ", c.num_attention_heads, " heads, vocabulary ",
       c.vocab_size, "\nexperts    ", c.n_routed_experts, " routed, ", c.num_experts_per_tok,
       " per token, ", c.n_shared_experts, " shared, width ", c.moe_intermediate_size,
@@ -121,6 +143,8 @@ std::string SummaryJson(const ModelSummary& summary) {
     parts[View(part.name)] = json::object{
         {"parameters", part.parameters}, {"active", part.active}, {"bytes", part.bytes}};
   }
+  json::object formats;
+  for (const FormatSize& format : summary.formats) formats[View(format.name)] = format.bytes;
   const uint64_t kv = summary.kv_elements_per_token;
   return json::serialize(json::object{
              {"directory", View(summary.directory)},
@@ -130,6 +154,7 @@ std::string SummaryJson(const ModelSummary& summary) {
              {"active_parameters", summary.total.active},
              {"bytes", summary.total.bytes},
              {"parts", std::move(parts)},
+             {"formats", std::move(formats)},
              {"kv_elements_per_token", kv},
              {"kv_bytes_per_token", json::object{{"exact-f32", kv * 4}, {"bf16", kv * 2}}},
              {"layers", c.num_hidden_layers},

@@ -19,13 +19,20 @@ struct PartSize {
   uint64_t bytes = 0;  // as stored
 };
 
+/// Bytes stored in one form, scales included.
+struct FormatSize {
+  std::string name;  // model::FormatName: "F32", "fp8 128x128"
+  uint64_t bytes = 0;
+};
+
 struct ModelSummary {
   std::string directory;
   model::Config config;
   std::string revision;
   std::vector<PartSize> parts;  // in the order of docs/model-family.md §6; absent parts left out
   PartSize total;
-  uint64_t unused_tensors = 0;  // in the files, but not of this model (e.g. a prediction layer)
+  std::vector<FormatSize> formats;  // by bytes, most first
+  uint64_t unused_tensors = 0;      // in the files, but not of this model (e.g. a prediction layer)
   uint64_t unused_bytes = 0;
   uint64_t kv_elements_per_token = 0;
 };
@@ -38,6 +45,8 @@ absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory);
 
 /// 1114048 → "1,114,048".
 std::string WithCommas(uint64_t number);
+/// "int8 1x32 1,044,480 bytes, F32 300,000 bytes".
+std::string FormatsText(const ModelSummary& summary);
 std::string SummaryText(const ModelSummary& summary);
 std::string SummaryJson(const ModelSummary& summary);  // one line
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mesh import packages, venv
+from mesh import fidelity, packages, venv
 from mesh.build import PROCESSES, ROOT, build, folder, refresh
 from mesh.errors import MeshError
 
-DEFAULT = ("tidy", "unit", "mesh", "fuzz")
+DEFAULT = ("tidy", "unit", "mesh", "parity", "fuzz")
 OPENAI = ("openai==3.54.0",)
-NOT_YET = ("parity", "fault", "sim", "deploy")
+NOT_YET = ("fault", "sim", "deploy")
 
 
 @dataclass
@@ -54,7 +54,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("suite", nargs="*", metavar="SUITE", help="which suites, in order")
     parser.add_argument("--filter", default="", metavar="REGEX",
                         help="only test programs with such a name")
-    parser.add_argument("--seed", type=int, default=0, help="fuzz: repeat a run (0: a new one)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="fuzz: repeat a run (0: a new one); parity: goldens with fresh weights")
+    parser.add_argument("--update", action="store_true",
+                        help="parity, mutation: write the page of docs/ instead of comparing it")
     parser.add_argument("--seconds", type=int, default=5, help="fuzz: seconds per target")
     parser.set_defaults(run=run)
 
@@ -79,8 +82,10 @@ def run(args: argparse.Namespace) -> int:
     return 0 if total.failed == 0 and total.passed > 0 else 1
 
 
-def run_ctest(preset: str, label: str, args: argparse.Namespace, jobs: int) -> Count:
-    """Runs the ctest entries of a label and counts their cases."""
+def run_ctest(preset: str, label: str, args: argparse.Namespace, jobs: int,
+              **variables: str) -> Count:
+    """Runs the ctest entries of a label and counts their cases. `variables` go into their
+    environment."""
     reports = folder(preset) / "reports" / label
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
@@ -89,7 +94,7 @@ def run_ctest(preset: str, label: str, args: argparse.Namespace, jobs: int) -> C
                "--output-on-failure", "--output-junit", str(summary)]
     command += ["-R", args.filter] if args.filter else ["--no-tests=error"]
     env = dict(os.environ, GTEST_OUTPUT=f"json:{reports}/", ASAN_OPTIONS="detect_leaks=1",
-               UBSAN_OPTIONS="print_stacktrace=1")
+               UBSAN_OPTIONS="print_stacktrace=1", **variables)
     done = subprocess.run(command, env=env, stdout=sys.stderr, check=False)
     if not summary.exists():
         return Count(failed=int(done.returncode != 0))
@@ -109,8 +114,10 @@ def count_cases(status: str, report: Path) -> Count:
         return Count(passed=int(not bad), failed=int(bad))
     data = json.loads(report.read_text())
     failed = data["failures"] + data.get("errors", 0)
-    ran = data["tests"] - data.get("disabled", 0)
-    return Count(ran - failed, max(failed, int(bad)), data.get("disabled", 0))
+    skipped = data.get("disabled", 0) + sum(
+        case.get("result") == "SKIPPED" for suite in data["testsuites"]
+        for case in suite["testsuite"])
+    return Count(data["tests"] - skipped - failed, max(failed, int(bad)), skipped)
 
 
 def test_programs(preset: str, label: str) -> tuple[str, ...]:
@@ -187,9 +194,9 @@ def tsan(args: argparse.Namespace) -> Count:
     return run_ctest("tsan", "unit", args, os.cpu_count() or 1)
 
 
-def script(path: Path, python: Path) -> Count:
+def script(path: Path, python: Path, *options: str) -> Count:
     """A Python driver that ends with `N passed, N failed`."""
-    with subprocess.Popen([str(python), str(path)], stdout=subprocess.PIPE, text=True) as driver:
+    with subprocess.Popen([str(python), str(path), *options], stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         last = ""
         for line in driver.stdout:
@@ -214,7 +221,33 @@ def memory(_args: argparse.Namespace) -> Count:
     return script(ROOT / "tests" / "memory" / "run.py", Path(sys.executable))
 
 
+def parity(args: argparse.Namespace) -> Count:
+    """Every golden of a family that this version runs; the committed ones, or with --seed N fresh
+    ones."""
+    programs = test_programs("release", "parity")
+    build((*programs, *PROCESSES, "expertmesh"))
+    goldens = fidelity.fresh_goldens(args.seed) if args.seed else ROOT / "tests/parity/goldens"
+    lines = folder() / "reports" / "parity.jsonl"
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    lines.unlink(missing_ok=True)
+    count = run_ctest("release", "parity", args, 1, EXPERTMESH_GOLDENS=str(goldens),
+                      EXPERTMESH_PARITY_REPORT=str(lines))
+    if not args.filter and count.failed == 0:
+        page = fidelity.page(lines)
+        same = fidelity.show(page) if args.seed else fidelity.settle(page, args.update)
+        count.add(Count(passed=int(same), failed=int(not same)))
+    return count
+
+
+def mutation(args: argparse.Namespace) -> Count:
+    """Puts each known pitfall back into a copy of the sources: its test must fail."""
+    options = (["--update"] if args.update else []) + (
+        ["--filter", args.filter] if args.filter else [])
+    return script(ROOT / "tests" / "mutation" / "run.py", Path(sys.executable), *options)
+
+
 SUITES: dict[str, Callable[[argparse.Namespace], Count]] = {
-    "tidy": tidy, "unit": unit, "mesh": mesh, "fuzz": fuzz, "conformance": conformance,
-    "memory": memory, "sanitize": sanitize, "tsan": tsan,
+    "tidy": tidy, "unit": unit, "mesh": mesh, "parity": parity, "fuzz": fuzz,
+    "conformance": conformance, "memory": memory, "mutation": mutation, "sanitize": sanitize,
+    "tsan": tsan,
 }

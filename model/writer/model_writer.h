@@ -18,12 +18,14 @@ struct WriteOptions {
   int threads = 1;
   /// Told now and then, on the calling thread.
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;
+  /// Asked now and then; once it says yes, nothing stays behind and the status is kCancelled.
+  std::function<bool()> cancelled;
 };
 
 /// Writes config.json, the weights, tokenizer and generation_config.json into a directory beside
-/// the wanted one and renames it at the end, so that a failed run leaves nothing. The bytes are a
-/// function of (config, style, seed, shard_bytes). Stored as config.torch_dtype, F32 where
-/// TensorSpec says so.
+/// the wanted one and renames it at the end, so that a failed or cancelled run leaves nothing. The
+/// bytes are a function of (config, style, seed, shard_bytes). Stored as config.torch_dtype, F32
+/// where TensorSpec says so.
 absl::Status WriteModel(const Config& config, WeightStyle style, const WriteOptions& options);
 
 }  // namespace expertmesh::model

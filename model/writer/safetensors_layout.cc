@@ -1,5 +1,8 @@
 #include "model/writer/safetensors_layout.h"
 
+#include <boost/json/serialize.hpp>
+#include <boost/json/string.hpp>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -9,19 +12,19 @@ namespace {
 
 constexpr size_t kAlignment = 64;  // of the first tensor byte: the header is padded with spaces
 
-uint64_t StoredBytes(const TensorSpec& spec, TensorType type) {
-  return ElementCount(spec) * TensorTypeBytes(StoredType(spec, type));
+// A name as it stands between quotes in JSON: those of foreign files may hold anything.
+std::string JsonName(const std::string& name) {
+  return boost::json::serialize(boost::json::string(name));
 }
 
-std::string HeaderOf(const std::vector<TensorSpec>& specs, const std::vector<size_t>& tensors,
-                     TensorType type) {
+std::string HeaderOf(const std::vector<StoredTensor>& all, const std::vector<size_t>& tensors) {
   std::string json = R"({"__metadata__":{"format":"pt"})";
   uint64_t begin = 0;
   for (const size_t i : tensors) {
-    const uint64_t end = begin + StoredBytes(specs[i], type);
-    absl::StrAppend(&json, ",\"", specs[i].name, "\":{\"dtype\":\"",
-                    std::string(TensorTypeName(StoredType(specs[i], type))), "\",\"shape\":[",
-                    absl::StrJoin(specs[i].shape, ","), "],\"data_offsets\":[", begin, ",", end,
+    const uint64_t end = begin + all[i].bytes();
+    absl::StrAppend(&json, ",", JsonName(all[i].name), ":{\"dtype\":\"",
+                    std::string(TensorTypeName(all[i].type)), "\",\"shape\":[",
+                    absl::StrJoin(all[i].shape, ","), "],\"data_offsets\":[", begin, ",", end,
                     "]}");
     begin = end;
   }
@@ -34,21 +37,18 @@ std::string HeaderOf(const std::vector<TensorSpec>& specs, const std::vector<siz
 
 }  // namespace
 
-TensorType StoredType(const TensorSpec& spec, TensorType type) {
-  return spec.always_f32 ? TensorType::kF32 : type;
-}
-
-uint64_t ElementCount(const TensorSpec& spec) {
+uint64_t ElementCount(const std::vector<uint64_t>& shape) {
   uint64_t count = 1;
-  for (const uint64_t extent : spec.shape) count *= extent;
+  for (const uint64_t extent : shape) count *= extent;
   return count;
 }
 
-std::vector<FileLayout> PlanFiles(const std::vector<TensorSpec>& specs, TensorType type,
-                                  uint64_t shard_bytes) {
+uint64_t StoredTensor::bytes() const { return ElementCount(shape) * TensorTypeBytes(type); }
+
+std::vector<FileLayout> PlanFiles(const std::vector<StoredTensor>& tensors, uint64_t shard_bytes) {
   std::vector<FileLayout> files(1);
-  for (size_t i = 0; i < specs.size(); ++i) {
-    const uint64_t bytes = StoredBytes(specs[i], type);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const uint64_t bytes = tensors[i].bytes();
     const bool is_full = files.back().data_bytes + bytes > shard_bytes;
     if (shard_bytes > 0 && is_full && !files.back().tensors.empty()) files.emplace_back();
     files.back().tensors.push_back(i);
@@ -58,18 +58,19 @@ std::vector<FileLayout> PlanFiles(const std::vector<TensorSpec>& specs, TensorTy
     files[i].name = shard_bytes == 0
                         ? std::string("model.safetensors")
                         : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, files.size());
-    files[i].header = HeaderOf(specs, files[i].tensors, type);
+    files[i].header = HeaderOf(tensors, files[i].tensors);
   }
   return files;
 }
 
-std::string IndexJson(const std::vector<TensorSpec>& specs, const std::vector<FileLayout>& files) {
+std::string IndexJson(const std::vector<StoredTensor>& tensors,
+                      const std::vector<FileLayout>& files) {
   std::vector<std::string> lines;
   uint64_t total = 0;
   for (const FileLayout& file : files) {
     total += file.data_bytes;
     for (const size_t i : file.tensors) {
-      lines.push_back(absl::StrCat("    \"", specs[i].name, "\": \"", file.name, "\""));
+      lines.push_back(absl::StrCat("    ", JsonName(tensors[i].name), ": \"", file.name, "\""));
     }
   }
   return absl::StrCat("{\n  \"metadata\": {\"total_size\": ", total, "},\n  \"weight_map\": {\n",
