@@ -99,6 +99,19 @@ class HyperConnectionTest(unittest.TestCase):
         self.assertLess(float((spread[:, :, 1:] - self.x[:, :, 1:]).abs().max()), 1e-4)
 
 
+class HeadTest(unittest.TestCase):
+    def test_collapse_then_norm(self) -> None:
+        self.enterContext(torch.no_grad())
+        model = small_model().double()
+        x = torch.randn(1, 1, 4, 32, dtype=torch.float64)
+        head, flat = model.model.hc_head, x.flatten()
+        m = head.hc_fn @ flat / (flat.square().mean() + 1e-3).sqrt()
+        w = torch.sigmoid(m * head.hc_scale[0] + head.hc_base) + 1e-6
+        u = sum(w[i] * x[0, 0, i] for i in range(4))
+        u = model.model.norm.weight * u / (u.square().mean() + 1e-3).sqrt()
+        torch.testing.assert_close(model.head(x)[0, 0], model.lm_head.weight @ u)
+
+
 class LayerOrderTest(unittest.TestCase):
     def test_memory_comes_before_the_mixes(self) -> None:
         """Layer 1 with memory = layer 1 without it, of streams to which g·V was added."""
