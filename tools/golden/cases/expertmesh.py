@@ -1,14 +1,23 @@
-"""Goldens of the expertmesh family, computed with tools/reference (docs/model-family.md)."""
+"""Goldens of the expertmesh family, computed with tools/reference (docs/model-family.md).
+
+    python -m tools.golden.cases.expertmesh tests/parity/goldens [NAME …]
+
+writes the folders of these cases (format: tests/parity/README.md) and leaves index.json alone.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from tools.reference import checkpoint, presets
 from tools.reference.decode import Decoded, greedy
@@ -141,3 +150,49 @@ def tensors(result: Result) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"s0.experts.{layer}", decoded.record("experts", layer)
         if config.has_indexer(layer):
             yield f"s0.positions.{layer}", decoded.record("positions", layer)
+
+
+def about(spec: Spec, result: Result) -> dict[str, Any]:
+    """The contents of case.json."""
+    return {
+        "case": spec.name, "model_type": "expertmesh",
+        "oracle": "tools/reference float32, written from docs/model-family.md",
+        "seed": result.seed, "torch": str(torch.__version__), "numpy": np.__version__,
+        "sequences": [{"name": "s0", "prompt_length": spec.prompt_length,
+                       "tokens": spec.prompt_length + spec.steps,
+                       "start_position": spec.start_position}],
+        "streams": result.model.config.hc_mult, "why": spec.why,
+        "margins": {kind: result.margins[kind] for kind in ("experts", "positions")},
+        "token_margin": result.margins["tokens"],
+        "float64_deviation": result.float64_deviation,
+    }
+
+
+def write(spec: Spec, first_seed: int, folder: Path) -> Result:
+    """Computes one case and writes its folder."""
+    result = compute(spec, first_seed, folder / "checkpoint")
+    kept = {name: tensor.contiguous() for name, tensor in tensors(result)}
+    save_file(kept, folder / "golden.safetensors")
+    text = json.dumps(about(spec, result), indent=2, ensure_ascii=False) + "\n"
+    (folder / "case.json").write_text(text, encoding="utf-8")
+    return result
+
+
+def main() -> None:
+    """Writes the cases asked for, or all."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for spec in SPECS:
+        if not args.names or spec.name in args.names:
+            result = write(spec, args.seed, args.folder / spec.name)
+            print(f"{spec.name}: seed {result.seed}, margins {result.margins}, "
+                  f"float64 {result.float64_deviation:.1e} σ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
