@@ -129,6 +129,7 @@ TEST(CommandLine, HelpHasExamplesAndSucceeds) {
   for (const std::vector<std::string>& words : {std::vector<std::string>{"--help"},
                                                 {"model", "--help"},
                                                 {"model", "init", "--help"},
+                                                {"model", "convert", "--help"},
                                                 {"model", "show", "--help"},
                                                 {"model", "slices", "--help"}}) {
     const Outcome help = Expertmesh(words);
