@@ -14,6 +14,7 @@ namespace {
 
 constexpr float kInt8Max = 127.0f;
 constexpr float kInt4Max = 7.0f;
+constexpr float kAmaxMax = 0x1p127f;  // a larger one could be rounded up to infinity
 constexpr float kFp8AmaxMin = 1e-4f;
 constexpr float kFp4AmaxMin = 6.0f * 0x1p-126f;
 
@@ -133,7 +134,7 @@ absl::Status EncodeRows(const MatrixFormat& format, const float* rows, uint64_t 
       }
       const uint64_t at = r / format.block_rows * scale_columns + c / format.block_columns;
       const float scale = StoreScale(format, amax, scales + at * scale_bytes);
-      if (!std::isfinite(scale)) return DoesNotFit(amax, format);
+      if (!std::isfinite(scale) || amax > kAmaxMax) return DoesNotFit(amax, format);
       EncodeBlock(format, rows, columns, block, scale, values);
     }
   }

@@ -184,6 +184,10 @@ TEST(EncodeRows, RefusesWhatHasNoCode) {
   EXPECT_FALSE(EncodeRows(kPlainF16, large, 1, 1, values.data(), scales.data()).ok());
   const float largest[] = {3.4028235e38f};
   EXPECT_FALSE(EncodeRows(kPlainBf16, largest, 1, 1, values.data(), scales.data()).ok());
+  // As powers of two times a code these would be rounded up to 2^128.
+  EXPECT_FALSE(EncodeRows(kFp4, largest, 1, 1, values.data(), scales.data()).ok());
+  EXPECT_FALSE(EncodeRows(kFp8Small, largest, 1, 1, values.data(), scales.data()).ok());
+  EXPECT_EQ(Decode(kFp4, Encode(kFp4, {0x1p127f}, 1), 1, 1), std::vector<float>{0x1p127f});
   EXPECT_TRUE(EncodeRows(kPlainF32, largest, 1, 1, values.data(), scales.data()).ok());
 }
 
