@@ -59,9 +59,24 @@ float ScaleAt(const StoredMatrix& m, uint64_t row, uint64_t block) {
   return 1.0f;
 }
 
-uint8_t Nibble(const std::byte* row, uint64_t column) {
-  const auto pair = static_cast<uint8_t>(row[column / 2]);
-  return column % 2 == 0 ? pair & 15u : pair >> 4;
+const std::array<float, 16> kE2m1Values = [] {
+  std::array<float, 16> values{};
+  for (size_t code = 0; code < 16; ++code) values[code] = DecodeE2m1(static_cast<uint8_t>(code));
+  return values;
+}();
+
+constexpr std::array<float, 16> kInt4Values = {-8, -7, -6, -5, -4, -3, -2, -1,
+                                               0,  1,  2,  3,  4,  5,  6,  7};
+
+// Packed 4-bit codes of columns [begin, end); begin is even, as the blocks of these forms are.
+void DecodeNibbles(const std::array<float, 16>& values, const std::byte* row, uint64_t begin,
+                   uint64_t end, float* out) {
+  for (uint64_t c = begin; c + 1 < end; c += 2) {
+    const auto pair = static_cast<uint8_t>(row[c / 2]);
+    out[c] = values[pair & 15u];
+    out[c + 1] = values[pair >> 4];
+  }
+  if ((end - begin) % 2 == 1) out[end - 1] = values[static_cast<uint8_t>(row[end / 2]) & 15u];
 }
 
 // Columns [begin, end) of one row without their scale.
@@ -81,14 +96,12 @@ void DecodeValues(ValueFormat format, const std::byte* row, uint64_t begin, uint
       for (uint64_t c = begin; c < end; ++c) out[c] = kE4m3Values[static_cast<uint8_t>(row[c])];
       return;
     case ValueFormat::kE2m1:
-      for (uint64_t c = begin; c < end; ++c) out[c] = DecodeE2m1(Nibble(row, c));
-      return;
+      return DecodeNibbles(kE2m1Values, row, begin, end, out);
     case ValueFormat::kInt8:
       for (uint64_t c = begin; c < end; ++c) out[c] = Load<int8_t>(row + c);
       return;
     case ValueFormat::kInt4:
-      for (uint64_t c = begin; c < end; ++c) out[c] = static_cast<float>(Nibble(row, c)) - 8.0f;
-      return;
+      return DecodeNibbles(kInt4Values, row, begin, end, out);
   }
 }
 
