@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from tools.golden.goldenfile import Case
 from tools.reference import checkpoint, presets
 from tools.reference.decode import Decoded, greedy
 from tools.reference.margins import RECORDS, float64_deviation, margins
@@ -176,6 +178,9 @@ def write(spec: Spec, first_seed: int, folder: Path) -> Result:
     text = json.dumps(about(spec, result), indent=2, ensure_ascii=False) + "\n"
     (folder / "case.json").write_text(text, encoding="utf-8")
     return result
+
+
+CASES = [Case(spec.name, functools.partial(write, spec)) for spec in SPECS]
 
 
 def main() -> None:
