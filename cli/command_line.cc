@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_join.h"
 #include "cli/model_commands.h"
+#include "cli/tokenizer_commands.h"
 #include "model/writer/converter.h"
 #include "model/writer/presets.h"
 
@@ -107,6 +108,42 @@ void AddSlices(CLI::App& model, SlicesOptions& options, Command& command) {
   slices->callback([&] { command = [&](const Output& o) { return PrintSlices(options, o); }; });
 }
 
+void AddEncode(CLI::App& tokenizer, EncodeOptions& options, Command& command) {
+  CLI::App* encode =
+      tokenizer.add_subcommand("encode", "Text to token ids, one line for each text");
+  encode->add_option("text", options.texts, "Texts; without any, the lines of --input");
+  encode->add_option("--model", options.model, "Directory with tokenizer.json")->required();
+  encode->add_option("--input", options.input, "File of lines; - is standard input")
+      ->capture_default_str();
+  encode->add_flag("--json", options.json, "Lines are JSON strings, answers JSON lists");
+  encode->add_flag("--special", options.special,
+                   "Names of added tokens become those tokens (never do that with users' texts)");
+  encode->add_flag("--timing", options.timing,
+                   "Print the seconds spent encoding to standard error");
+  encode->footer(
+      "Examples:\n"
+      "  expertmesh tokenizer encode --model build/models/tiny-v3 \"Explain MoE architecture\"\n"
+      "  expertmesh tokenizer encode --model /data/v3 --input book.txt --timing > ids.txt\n"
+      "  echo '\"two\\nlines\"' | expertmesh tokenizer encode --model /data/v3 --json");
+  encode->callback([&] { command = [&](const Output& o) { return EncodeTexts(options, o); }; });
+}
+
+void AddDecode(CLI::App& tokenizer, DecodeOptions& options, Command& command) {
+  CLI::App* decode = tokenizer.add_subcommand("decode", "Token ids to text");
+  decode->add_option("id", options.ids, "Ids; without any, the lines of --input");
+  decode->add_option("--model", options.model, "Directory with tokenizer.json")->required();
+  decode->add_option("--input", options.input, "File of lines of ids; - is standard input")
+      ->capture_default_str();
+  decode->add_flag("--json", options.json, "Lines are JSON lists, answers JSON strings");
+  decode->add_flag("--skip-special", options.skip_special, "Leave special tokens out");
+  decode->footer(
+      "Bytes that are no UTF-8 come out as U+FFFD.\n"
+      "Examples:\n"
+      "  expertmesh tokenizer decode --model build/models/tiny-v3 72 105\n"
+      "  expertmesh tokenizer decode --model /data/v3 --input ids.txt");
+  decode->callback([&] { command = [&](const Output& o) { return DecodeIds(options, o); }; });
+}
+
 }  // namespace
 
 int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
@@ -115,11 +152,16 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   app.require_subcommand(1);
   app.footer(
       "Example:\n  expertmesh model show build/models/tiny-v3\n"
-      "More: expertmesh model --help, expertmesh model init --help");
+      "More: expertmesh model --help, expertmesh tokenizer --help, expertmesh model init --help");
   CLI::App* model = app.add_subcommand("model", "Make and inspect model directories");
   model->require_subcommand(1);
   model->footer("Examples: expertmesh model init --help, expertmesh model show --help");
+  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Encode and decode as a model does");
+  tokenizer->require_subcommand(1);
+  tokenizer->footer("Example:\n  expertmesh tokenizer encode --model build/models/tiny-v3 Hello");
   Command command;
+  EncodeOptions encode;
+  DecodeOptions decode;
   InitOptions init;
   ConvertOptions convert;
   ShowOptions show;
@@ -128,6 +170,8 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   AddConvert(*model, convert, command);
   AddShow(*model, show, command);
   AddSlices(*model, slices, command);
+  AddEncode(*tokenizer, encode, command);
+  AddDecode(*tokenizer, decode, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -38,6 +38,7 @@ AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens, bool
   uint32_t nodes = 1;
   for (const AddedToken& token : tokens) {
     if (token.normalized != normalized) continue;
+    begins_[static_cast<uint8_t>(token.content[0])] = true;
     uint32_t node = 0;
     for (const char byte : token.content) {
       const auto [it, is_new] = edges_.emplace(EdgeKey(node, byte), nodes);
@@ -50,6 +51,7 @@ AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens, bool
 }
 
 const AddedToken* AddedTokenMatcher::LongestAt(std::string_view text, size_t position) const {
+  if (!begins_[static_cast<uint8_t>(text[position])]) return nullptr;
   const AddedToken* longest = nullptr;
   uint32_t node = 0;
   for (; position < text.size(); ++position) {

@@ -1,6 +1,7 @@
 // Finds added tokens in text: leftmost first, of those the longest.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -30,6 +31,7 @@ class AddedTokenMatcher {
   const AddedToken* LongestAt(std::string_view text, size_t position) const;
 
   std::vector<AddedToken> tokens_;
+  std::array<bool, 256> begins_{};                 // a token begins with this byte
   absl::flat_hash_map<uint64_t, uint32_t> edges_;  // (trie node << 8 | byte) → node; 0 is the root
   absl::flat_hash_map<uint32_t, size_t> ends_;     // node → index of the token that ends there
 };

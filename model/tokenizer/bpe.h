@@ -41,21 +41,30 @@ class Bpe {
   /// kBadTokenizer if a byte has no token or a merge names a token that is not in the vocabulary.
   static absl::StatusOr<Bpe> Create(const TokenizerSpec& spec);
 
-  /// Appends the tokens of a piece (any bytes, below 2 GiB). O(n log n).
+  /// Appends the tokens of a piece (any bytes, below 2 GiB). O(n log n); one look-up where the
+  /// piece becomes one token, as most words do.
   void Encode(std::string_view piece, Scratch& scratch, std::vector<uint32_t>& ids) const;
 
  private:
   struct Merge {
-    uint32_t rank;
+    uint32_t rank;  // kNoMerge: there is none
     uint32_t result;
   };
+  static constexpr uint32_t kNoMerge = UINT32_MAX;
+  static constexpr size_t kShortPiece = 32;  // bytes; longer ones are merged with a heap
   static uint64_t Key(uint32_t left, uint32_t right) { return (uint64_t{left} << 32) | right; }
+  void EncodeShort(std::string_view piece, std::vector<uint32_t>& ids) const;
+  void EncodeLong(std::string_view piece, Scratch& scratch, std::vector<uint32_t>& ids) const;
+  Merge Find(uint32_t left, uint32_t right) const;
   void Propose(Scratch& scratch, int32_t left) const;
   void MergeAll(Scratch& scratch) const;
+  void FindWholePieces(const TokenizerSpec& spec);
 
   std::array<uint32_t, 256> byte_ids_{};
-  absl::flat_hash_map<uint64_t, Merge> merges_;              // by Key of the pair
-  absl::flat_hash_map<std::string, uint32_t> whole_pieces_;  // spelling → id; with ignore_merges
+  absl::flat_hash_map<uint64_t, Merge> merges_;  // by Key of the pair
+  // Bytes → id of the pieces that are known to become one token: with ignore_merges every token,
+  // else the tokens that their own bytes merge into.
+  absl::flat_hash_map<std::string, uint32_t> whole_pieces_;
 };
 
 }  // namespace expertmesh::model

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/tokenizer/char_classes.h"
+#include "model/tokenizer/deepseek_splitter.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
@@ -64,8 +66,14 @@ void ApplyBehavior(SplitBehavior behavior, std::vector<Part>& parts) {
 
 }  // namespace
 
-absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<SplitStep>& steps) {
+absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<SplitStep>& steps,
+                                                  bool expressions_only) {
   PreTokenizer result;
+  if (!expressions_only && IsDeepseekSplit(steps)) {
+    result.by_hand_ = true;
+    CharClasses();  // made now, not under the first request
+    return result;
+  }
   for (const SplitStep& step : steps) {
     EM_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(step.pattern));
     result.steps_.push_back({std::move(regex), step.behavior, step.invert});
@@ -75,6 +83,10 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<SplitStep>& 
 
 absl::Status PreTokenizer::Split(std::string_view text, MatchScratch& scratch,
                                  std::vector<std::string_view>& pieces) const {
+  if (by_hand_) {
+    SplitDeepseek(text, pieces);
+    return absl::OkStatus();
+  }
   pieces.clear();
   if (!text.empty()) pieces.push_back(text);
   std::vector<std::string_view> next;

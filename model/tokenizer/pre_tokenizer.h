@@ -14,8 +14,10 @@ namespace expertmesh::model {
 /// Immutable; any thread may split with a scratch of its own.
 class PreTokenizer {
  public:
-  /// kBadTokenizer if an expression does not compile.
-  static absl::StatusOr<PreTokenizer> Create(const std::vector<SplitStep>& steps);
+  /// kBadTokenizer if an expression does not compile. The splits of DeepSeek are done by hand
+  /// (deepseek_splitter.h) unless `expressions_only`, which is the reference for it.
+  static absl::StatusOr<PreTokenizer> Create(const std::vector<SplitStep>& steps,
+                                             bool expressions_only = false);
 
   /// The non-empty pieces of valid UTF-8 text, in order, as views into it. Replaces `pieces`.
   absl::Status Split(std::string_view text, MatchScratch& scratch,
@@ -28,6 +30,7 @@ class PreTokenizer {
     bool invert;
   };
   std::vector<Step> steps_;
+  bool by_hand_ = false;
 };
 
 }  // namespace expertmesh::model

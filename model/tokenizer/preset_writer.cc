@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/tokenizer/byte_map.h"
+#include "model/tokenizer/deepseek_splitter.h"
 #include "model/tokenizer/preset_words.h"
 #include "model/tokenizer/special_tokens.h"
 #include "model/tokenizer/tokenizer_spec.h"
@@ -24,13 +25,6 @@ constexpr uint32_t kPresetMaxVocab = kTokenIdMax + 1;
 constexpr uint32_t kFirstByte = special::kPresetTokens.size();
 static_assert(kFirstByte + 256 == kPresetMinVocab);
 
-// DeepSeek's three splits (docs/formats.md §8.1), as its tokenizer.json writes them.
-constexpr std::string_view kSplits[] = {
-    R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|"
-    "[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|"
-    "\\s+(?!\\S)|\\s+"};
-
 json::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 json::object ByteLevel(bool add_prefix_space, bool trim_offsets, bool use_regex) {
@@ -42,7 +36,7 @@ json::object ByteLevel(bool add_prefix_space, bool trim_offsets, bool use_regex)
 
 json::object PreTokenizer() {
   json::array steps;
-  for (const std::string_view split : kSplits) {
+  for (const std::string_view split : kDeepseekSplits) {
     steps.push_back(json::object{{"type", "Split"},
                                  {"pattern", json::object{{"Regex", View(split)}}},
                                  {"behavior", "Isolated"},

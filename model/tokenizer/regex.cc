@@ -111,11 +111,10 @@ struct MatchScratch::Impl {
   pcre2_jit_stack* stack = pcre2_jit_stack_create(kJitStackStart, kJitStackMax, nullptr);
 };
 
-MatchScratch::MatchScratch() : impl_(std::make_unique<Impl>()) {
-  if (impl_->context != nullptr) pcre2_jit_stack_assign(impl_->context, nullptr, impl_->stack);
-}
+MatchScratch::MatchScratch() = default;
 
 MatchScratch::~MatchScratch() {
+  if (impl_ == nullptr) return;
   pcre2_jit_stack_free(impl_->stack);
   pcre2_match_context_free(impl_->context);
   pcre2_match_data_free(impl_->data);
@@ -156,6 +155,11 @@ std::string Regex::Quote(std::string_view text) {
 absl::Status Regex::FindAll(std::string_view text, MatchScratch& scratch,
                             std::vector<ByteRange>& matches) const {
   const auto* code = static_cast<const pcre2_code*>(code_.get());
+  if (scratch.impl_ == nullptr) {
+    scratch.impl_ = std::make_unique<MatchScratch::Impl>();
+    MatchScratch::Impl& made = *scratch.impl_;
+    if (made.context != nullptr) pcre2_jit_stack_assign(made.context, nullptr, made.stack);
+  }
   pcre2_match_data* data = scratch.impl_->data;
   matches.clear();
   size_t from = 0;

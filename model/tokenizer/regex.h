@@ -21,6 +21,7 @@ struct ByteRange {
 /// Working memory of matching. One per call of the tokenizer: not thread-safe, reusable.
 class MatchScratch {
  public:
+  /// Takes no memory before the first match.
   MatchScratch();
   ~MatchScratch();
   MatchScratch(const MatchScratch&) = delete;

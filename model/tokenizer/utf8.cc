@@ -1,5 +1,7 @@
 #include "model/tokenizer/utf8.h"
 
+#include <cstring>
+
 namespace expertmesh::model {
 namespace {
 
@@ -73,6 +75,11 @@ std::optional<size_t> FindInvalidUtf8(std::string_view text) {
   for (size_t position = 0; position < text.size();) {
     if (static_cast<uint8_t>(text[position]) < 0x80) {
       ++position;
+      // Eight ASCII bytes at once.
+      for (uint64_t block = 0; position + sizeof(block) <= text.size(); position += sizeof(block)) {
+        std::memcpy(&block, text.data() + position, sizeof(block));
+        if ((block & 0x8080808080808080) != 0) break;
+      }
       continue;
     }
     const Utf8Char character = DecodeUtf8(text.substr(position));
