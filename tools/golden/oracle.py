@@ -43,7 +43,7 @@ def _zero_masked_choice(gate: nn.Module, hidden: Tensor) -> tuple[Tensor, Tensor
     groups = b.topk(2, -1).values.sum(-1).topk(gate.topk_group, -1).indices
     excluded = torch.ones(b.shape[:2], dtype=torch.bool).scatter(-1, groups, False)
     b = b.masked_fill(excluded[..., None], 0.0).flatten(-2)
-    chosen = torch.sort(b, -1, descending=True, stable=True).indices[:, :gate.top_k]
+    chosen = torch.sort(b, dim=-1, descending=True, stable=True).indices[:, :gate.top_k]
     w = s.gather(-1, chosen)
     if gate.norm_topk_prob:
         w = w / (w.sum(-1, keepdim=True) + 1e-20)
