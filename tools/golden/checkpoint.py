@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from . import goldenfile
 
@@ -143,6 +144,15 @@ def write_safetensors(path: Path, tensors: Tensors) -> None:
     header = json.dumps(ordered).encode()
     header += b" " * (-(len(header) + 8) % _HEADER_ALIGN)
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"".join(blobs))
+
+
+def read(folder: Path) -> tuple[Config, Tensors]:
+    """config.json and the tensors of a directory, as stored."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tensors: Tensors = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors |= load_file(path)
+    return config, tensors
 
 
 def write_plain(folder: Path, config: Config, tensors: Tensors) -> None:
