@@ -34,6 +34,7 @@ void AddAttention(SpecList& specs, const std::string& layer, const Config& c) {
     specs.Add("mla", prefix + "q_proj.weight", {heads * c.qk_head_dim(), c.hidden_size});
   } else {
     specs.Add("mla", prefix + "q_a_proj.weight", {c.q_lora_rank, c.hidden_size});
+    if (c.attention_bias) specs.Add("mla", prefix + "q_a_proj.bias", {c.q_lora_rank});
     specs.Add("mla", prefix + "q_a_layernorm.weight", {c.q_lora_rank});
     specs.Add("mla", prefix + "q_b_proj.weight", {heads * c.qk_head_dim(), c.q_lora_rank});
   }
@@ -43,6 +44,10 @@ void AddAttention(SpecList& specs, const std::string& layer, const Config& c) {
   specs.Add("mla", prefix + "kv_b_proj.weight",
             {heads * (c.qk_nope_head_dim + c.v_head_dim), c.kv_lora_rank});
   specs.Add("mla", prefix + "o_proj.weight", {c.hidden_size, heads * c.v_head_dim});
+  if (c.attention_bias) {
+    specs.Add("mla", prefix + "kv_a_proj_with_mqa.bias", {c.kv_lora_rank + c.qk_rope_head_dim});
+    specs.Add("mla", prefix + "o_proj.bias", {c.hidden_size});
+  }
 }
 
 // docs/formats.md §1.6.

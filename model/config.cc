@@ -249,7 +249,7 @@ void ReadArithmetic(KeyReader& keys, Config& config) {
   config.rms_norm_eps = static_cast<float>(keys.NumberOr("rms_norm_eps", 1e-6, 1e-12, 1.0));
   ReadRope(keys, config);
   keys.RequireFlag("rope_interleave", true);
-  keys.RequireFlag("attention_bias", false);
+  config.attention_bias = keys.FlagOr("attention_bias", false);
   keys.RequireText("hidden_act", "silu");
   if (const json::value* quantization = keys.Find("quantization_config")) {
     const absl::Status status = ParseQuantization(*quantization).status();

@@ -51,6 +51,7 @@ struct Config {
   bool norm_topk_prob = true;
   float routed_scaling_factor = 1.0f;
   bool tie_word_embeddings = false;
+  bool attention_bias = false;  // of q_a, kv_a and o_proj
   std::optional<uint32_t> bos_token_id;
   std::vector<uint32_t> eos_token_ids;
   std::optional<uint32_t> pad_token_id;

@@ -42,7 +42,7 @@ std::string RopeScaling(const std::optional<YarnScaling>& yarn) {
 std::string ConfigJson(const Config& config) {
   const std::vector<std::pair<std::string, std::string>> lines = {
       {"architectures", "[\"DeepseekV3ForCausalLM\"]"},
-      {"attention_bias", "false"},
+      {"attention_bias", Flag(config.attention_bias)},
       {"bos_token_id", Optional(config.bos_token_id)},
       {"eos_token_id", EosIds(config.eos_token_ids)},
       {"first_k_dense_replace", Number(config.first_k_dense_replace)},

@@ -49,6 +49,12 @@ ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x,
   const auto q_b = w(latent ? "q_b_proj" : "q_proj");
   const auto kv_a = w("kv_a_proj_with_mqa"), kv_norm = w("kv_a_layernorm"), kv_b = w("kv_b_proj");
   const auto o_proj = w("o_proj");
+  const auto biased = [&](const char* name, std::vector<float> row) {
+    if (!config_.attention_bias) return row;
+    const std::vector<float> bias = Weight(absl::StrCat(prefix, name, ".bias"));
+    for (size_t i = 0; i < row.size(); ++i) row[i] += bias[i];
+    return row;
+  };
   const size_t heads = config_.num_attention_heads, dn = config_.qk_nope_head_dim;
   const size_t dr = config_.qk_rope_head_dim, dv = config_.v_head_dim, rank = config_.kv_lora_rank;
   const float scale = AttentionScale(config_);
@@ -58,8 +64,9 @@ ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x,
   for (size_t t = 0; t < x.size(); ++t) {
     std::vector<float> turns(dr);
     rope.Turns(first_position + t, turns.data());
-    std::vector<float> q = Linear(q_b, latent ? RmsNorm(Linear(q_a, x[t]), q_norm, 1e-6f) : x[t]);
-    const std::vector<float> a = Linear(kv_a, x[t]);
+    std::vector<float> q =
+        Linear(q_b, latent ? RmsNorm(biased("q_a_proj", Linear(q_a, x[t])), q_norm, 1e-6f) : x[t]);
+    const std::vector<float> a = biased("kv_a_proj_with_mqa", Linear(kv_a, x[t]));
     const std::vector<float> c(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(rank));
     key_rope.emplace_back(a.begin() + static_cast<std::ptrdiff_t>(rank), a.end());
     Rope::Apply(turns.data(), dr, key_rope.back().data());
@@ -82,7 +89,7 @@ ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x,
           out[h * dv + i] += p[s] * key_value[s][h * (dn + dv) + dn + i];
       }
     }
-    y.push_back(Linear(o_proj, out));
+    y.push_back(biased("o_proj", Linear(o_proj, out)));
   }
   return y;
 }

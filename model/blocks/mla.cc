@@ -41,6 +41,11 @@ const float* WidenTile(const Exec& exec, const std::byte* page, size_t size, flo
   return tile;
 }
 
+// Nothing to add for most models.
+void AddBias(const Exec& exec, const std::vector<float>& bias, float* row) {
+  if (!bias.empty()) exec.kernels.add(row, bias.data(), bias.size(), row);
+}
+
 }  // namespace
 
 absl::StatusOr<Mla> Mla::Load(const WeightLoader& loader, const Config& config, uint32_t layer) {
@@ -73,7 +78,22 @@ absl::StatusOr<Mla> Mla::Load(const WeightLoader& loader, const Config& config, 
                                                    m.heads_, m.nope_, m.value_, m.rank_));
   EM_ASSIGN_OR_RETURN(m.out_, loader.Matrix(absl::StrCat(prefix, "o_proj.weight"),
                                             config.hidden_size, m.heads_ * m.value_));
+  if (config.attention_bias) EM_RETURN_IF_ERROR(m.LoadBiases(loader, config, prefix));
   return m;
+}
+
+absl::Status Mla::LoadBiases(const WeightLoader& loader, const Config& config,
+                             const std::string& prefix) {
+  if (q_rank_ > 0) {
+    EM_ASSIGN_OR_RETURN(down_bias_, loader.Vector(absl::StrCat(prefix, "q_a_proj.bias"), q_rank_));
+  }
+  EM_ASSIGN_OR_RETURN(
+      const std::vector<float> kv,
+      loader.Vector(absl::StrCat(prefix, "kv_a_proj_with_mqa.bias"), rank_ + rope_));
+  down_bias_.insert(down_bias_.end(), kv.begin(), kv.end());
+  EM_ASSIGN_OR_RETURN(out_bias_,
+                      loader.Vector(absl::StrCat(prefix, "o_proj.bias"), config.hidden_size));
+  return absl::OkStatus();
 }
 
 // c = rms(a[:rank]), k = rope(a[rank:]), rounded to the KV type and stored.
@@ -100,6 +120,7 @@ void Mla::Project(const Exec& exec, std::span<const StepRow> rows, const float* 
   exec.pool.ParallelFor(rows.size(), GrainFor(4 * width), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* projected = s.projected.data() + r * width;
+      AddBias(exec, down_bias_, projected);
       if (q_rank_ > 0) {
         float* query = s.latent_query.data() + r * q_rank_;
         exec.kernels.rms_norm(projected, q_norm_.data(), kLatentNormEps, q_rank_, query);
@@ -220,6 +241,7 @@ void Mla::Forward(const Exec& exec, std::span<const StepRow> rows, const float* 
       });
   RoundActivations(exec.kernels, exec.profile, s.values.data(), s.values.size());
   Linear(exec, out_, s.values.data(), values, rows.size(), y, out_.outputs);
+  for (size_t r = 0; r < rows.size(); ++r) AddBias(exec, out_bias_, y + r * out_.outputs);
 }
 
 }  // namespace expertmesh::model

@@ -42,6 +42,8 @@ class Mla {
                MlaScratch& scratch, float* y) const;
 
  private:
+  absl::Status LoadBiases(const WeightLoader& loader, const Config& config,
+                          const std::string& prefix);
   void Project(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
                MlaScratch& s) const;
   void WriteEntry(const Exec& exec, const StepRow& row, const float* turns, float* latent) const;
@@ -66,6 +68,8 @@ class Mla {
       q_up_;  // [heads·(nope + rope), q_rank]: q_b; or [.., hidden]: q_proj, if q_rank is 0
   WeightLoader::Absorbed absorbed_;  // Wkᵀ and Wv per head
   PackedMatrix out_;                 // [hidden, heads·value]
+  std::vector<float> down_bias_;     // [q_rank + rank + rope]; empty without attention_bias
+  std::vector<float> out_bias_;      // [hidden]; empty without attention_bias
 };
 
 }  // namespace expertmesh::model

@@ -188,7 +188,7 @@ TEST(ParseConfig, RefusesWhatItCannotRunNamingKeyAndValue) {
       {{{"rope_parameters", R"({"rope_type":"yarn"})"}}, "rope_parameters"},
       {{{"rope_interleave", "false"}}, "rope_interleave"},
       {{{"q_lora_rank", "0"}}, "q_lora_rank"},
-      {{{"attention_bias", "true"}}, "attention_bias"},
+      {{{"attention_bias", "1"}}, "attention_bias"},
       {{{"hidden_act", R"("gelu")"}}, "hidden_act"},
       {{{"qk_rope_head_dim", "63"}}, "qk_rope_head_dim"},
       {{{"num_experts_per_tok", "257"}}, "num_experts_per_tok"},

@@ -40,7 +40,7 @@ class Mutation:
     file: str
     old: str       # occurs once
     new: str
-    test: str      # program
+    test: str      # program; or a Python test module "tools.…", run with the packages of tools/
     filter: str = "*"
 
 
@@ -61,8 +61,15 @@ def copy_sources() -> None:
             path.unlink()
 
 
+def is_python(test: str) -> bool:
+    """Whether a test is a module of tools/ rather than a program."""
+    return test.startswith("tools.")
+
+
 def build(program: str) -> bool:
     """Builds one test program of the copy; prints the end of the compiler's text if it fails."""
+    if is_python(program):
+        return True
     if not (OUT / "build.ninja").exists():
         subprocess.run(["cmake", "-S", str(COPY), "-B", str(OUT), "-G", "Ninja",
                         "-DCMAKE_BUILD_TYPE=Release"], check=True, stdout=subprocess.DEVNULL)
@@ -75,6 +82,8 @@ def build(program: str) -> bool:
 
 def failures(program: str, pattern: str) -> list[str]:
     """Names of the failing cases; a crash is one named after its signal."""
+    if is_python(program):
+        return python_failures(program)
     env = dict(os.environ, EXPERTMESH_GOLDENS=str(ROOT / "tests" / "parity" / "goldens"))
     done = subprocess.run([str(OUT / "bin" / program), f"--gtest_filter={pattern}"], check=False,
                           capture_output=True, text=True, timeout=600, env=env)
@@ -85,6 +94,18 @@ def failures(program: str, pattern: str) -> list[str]:
     if done.returncode != 0 and not names:
         return [f"exit {done.returncode}"]
     return names
+
+
+def python_failures(module: str) -> list[str]:
+    """The failing cases of a unittest module of the copy."""
+    python = os.environ.get("EXPERTMESH_TOOLS_PYTHON", sys.executable)
+    done = subprocess.run([python, "-B", "-m", "unittest", module], cwd=COPY, check=False,
+                          capture_output=True, text=True, timeout=1200,
+                          env=dict(os.environ, OMP_NUM_THREADS="1"))
+    if not re.search(r"^Ran [1-9]", done.stderr, re.M):
+        raise SystemExit(f"mutation: {module} ran no test:\n{done.stderr[-2000:]}")
+    found = re.findall(r"^(?:FAIL|ERROR): (\w+) \(\S+\)(?: \(case='(\w+)'\))?", done.stderr, re.M)
+    return sorted({f"{name}/{case}" if case else name for name, case in found})
 
 
 def attempt(mutation: Mutation) -> list[str] | None:
