@@ -7,6 +7,9 @@ import subprocess
 
 from mesh.build import ROOT, binary, build
 from mesh.errors import MeshError
+from mesh.suites import tokenizer_parity
+
+TOKENIZER = "tokenizer"  # a script: its peer is a Python package
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -21,13 +24,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Lists or runs."""
-    names = sorted(path.name.removesuffix("_bench.cc") for path in
-                   (ROOT / "tests" / "bench").glob("*_bench.cc"))
+    names = sorted([TOKENIZER] + [path.name.removesuffix("_bench.cc") for path in
+                                  (ROOT / "tests" / "bench").glob("*_bench.cc")])
     if args.name is None:
         print("benchmarks:", " ".join(names) or "none yet")
         return 0
     if args.name not in names:
         raise MeshError(f"no benchmark {args.name}; there are: {' '.join(names) or 'none yet'}", 2)
+    if args.name == TOKENIZER:
+        return 1 if tokenizer_parity("--speed").failed else 0
     target = f"{args.name}_bench"
     build((target,))
     return subprocess.run([str(binary(target))], check=False).returncode
