@@ -38,7 +38,8 @@ def full_layers(config: Config) -> list[bool]:
 
 
 def _attention_shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
-    width, heads, query = config["hidden_size"], config["num_attention_heads"], config["q_lora_rank"]
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    query = config["q_lora_rank"]
     latent, rope = config["kv_lora_rank"], config["qk_rope_head_dim"]
     nope, value = config["qk_nope_head_dim"], config["v_head_dim"]
     if query is None:

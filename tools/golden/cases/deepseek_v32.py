@@ -10,7 +10,7 @@ _BASE: Config = _V3[-1].config | {
     "architectures": ["DeepseekV32ForCausalLM"], "model_type": "deepseek_v32",
     "rms_norm_eps": 1e-6, "n_group": 1, "topk_group": 1,
     "index_topk": 12, "index_head_dim": 20,
-    "index_n_heads": 12,  # with few heads relu leaves many exact ties, which the class decides anyhow
+    "index_n_heads": 12,  # with few heads relu leaves many exact ties: the class decides anyhow
 }
 
 SPECS = (

@@ -13,8 +13,8 @@ _BASE: Config = {key: value for key, value in _V32[0].config.items()
     "indexer_rope_interleave": True, "rms_norm_eps": 1e-5, "num_hidden_layers": 4,
     "index_topk_freq": 2, "index_skip_topk_offset": 2,
 }
-_TYPES = {key: value for key, value in _BASE.items() if not key.startswith("index_topk_freq")
-          and key != "index_skip_topk_offset"}
+_TYPES = {key: value for key, value in _BASE.items()
+          if key not in ("index_topk_freq", "index_skip_topk_offset")}
 
 SPECS = (
     Spec("glm_moe_dsa_shared", "index_topk_freq 2: layers 0, 1 and 3 select, layer 2 reuses; a "

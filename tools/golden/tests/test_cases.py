@@ -7,10 +7,12 @@ import struct
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 
+from tools.golden import __main__ as command
 from tools.golden import build, checkpoint
 from tools.golden.cases import all_cases, deepseek_v3, deepseek_v32, glm_moe_dsa
 
@@ -18,6 +20,13 @@ from tools.golden.cases import all_cases, deepseek_v3, deepseek_v32, glm_moe_dsa
 def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes()
             for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class Version(unittest.TestCase):
+    def test_another_release_is_refused_with_a_clear_line(self) -> None:
+        self.assertIsNone(command.check_version())
+        with mock.patch("importlib.metadata.version", return_value="5.22.0"):
+            self.assertIn("needs transformers 5.23.0, found 5.22.0", command.check_version() or "")
 
 
 class Registry(unittest.TestCase):
