@@ -57,7 +57,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--filter", default="", metavar="REGEX",
                         help="only test programs with such a name")
     parser.add_argument("--seed", type=int, default=0,
-                        help="fuzz: repeat a run (0: a new one); parity: goldens with fresh weights")
+                        help="fuzz: repeat a run (0: a new one); parity: fresh weights")
     parser.add_argument("--update", action="store_true",
                         help="parity, mutation: write the page of docs/ instead of comparing it")
     parser.add_argument("--seconds", type=int, default=5, help="fuzz: seconds per target")
@@ -200,7 +200,8 @@ def tsan(args: argparse.Namespace) -> Count:
 
 def script(path: Path, python: Path, *options: str) -> Count:
     """A Python driver that ends with `N passed, N failed`."""
-    with subprocess.Popen([str(python), str(path), *options], stdout=subprocess.PIPE, text=True) as driver:
+    with subprocess.Popen([str(python), str(path), *options], stdout=subprocess.PIPE,
+                          text=True) as driver:
         assert driver.stdout is not None
         last = ""
         for line in driver.stdout:

@@ -6,12 +6,16 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
+#include <iostream>
+#include <set>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "model/checkpoint.h"
 #include "model/checkpoint_files.h"
+#include "model/config.h"
 #include "services/base/status.h"
 
 namespace expertmesh::parity {
@@ -33,6 +37,38 @@ absl::StatusOr<json::object> ReadObject(const std::string& path) {
 
 std::string Text(const json::value& value) {
   return {value.as_string().data(), value.as_string().size()};
+}
+
+bool MasksWithZero(const json::object& about) {
+  const json::value* zero = about.if_contains("masked_gate_group_zero");
+  return zero != nullptr && zero->as_bool();
+}
+
+absl::StatusOr<std::vector<std::string>> List(
+    const std::string& directory, const std::function<bool(const json::object&)>& wanted) {
+  EM_ASSIGN_OR_RETURN(const json::object index, ReadObject(directory + "/index.json"));
+  std::vector<std::string> names;
+  std::set<std::string> other_families;
+  try {  // a missing or mistyped key
+    for (const json::value& item : index.at("cases").as_array()) {
+      const std::string name = Text(item);
+      EM_ASSIGN_OR_RETURN(const json::object about,
+                          ReadObject(absl::StrCat(directory, "/", name, "/case.json")));
+      const std::string family = Text(about.at("model_type"));
+      if (!model::RunsModelType(family)) {
+        other_families.insert(family);
+      } else if (wanted(about)) {
+        names.push_back(name);
+      }
+    }
+  } catch (const std::exception& error) {
+    return Bad(absl::StrCat(directory, ": ", error.what()));
+  }
+  for (const std::string& family : other_families) {
+    std::cerr << "parity: this version does not run the goldens of " << family << "\n";
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 // The tensors of golden.safetensors by name.
@@ -109,9 +145,7 @@ absl::StatusOr<Golden> Parse(const std::string& folder, const std::string& name)
   golden.checkpoint = folder + "/checkpoint";
   golden.model_type = Text(about.at("model_type"));
   golden.oracle = Text(about.at("oracle"));
-  if (const json::value* zero = about.if_contains("masked_gate_group_zero")) {
-    golden.masked_gate_group_zero = zero->as_bool();
-  }
+  golden.masked_gate_group_zero = MasksWithZero(about);
   Tensors tensors;
   EM_RETURN_IF_ERROR(tensors.Open(folder + "/golden.safetensors"));
   for (const json::value& item : about.at("sequences").as_array()) {
@@ -137,15 +171,11 @@ std::string GoldensDirectory() {
 }
 
 absl::StatusOr<std::vector<std::string>> ListGoldens(const std::string& directory) {
-  EM_ASSIGN_OR_RETURN(const json::object index, ReadObject(directory + "/index.json"));
-  std::vector<std::string> names;
-  try {  // a missing or mistyped key
-    for (const json::value& name : index.at("cases").as_array()) names.push_back(Text(name));
-  } catch (const std::exception& error) {
-    return Bad(absl::StrCat(directory, "/index.json: ", error.what()));
-  }
-  std::sort(names.begin(), names.end());
-  return names;
+  return List(directory, [](const json::object&) { return true; });
+}
+
+absl::StatusOr<std::vector<std::string>> ListServedGoldens(const std::string& directory) {
+  return List(directory, [](const json::object& about) { return !MasksWithZero(about); });
 }
 
 absl::StatusOr<Golden> LoadGolden(const std::string& directory, const std::string& name) {

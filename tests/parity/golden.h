@@ -35,8 +35,11 @@ struct Golden {
 /// Directory of the goldens: EXPERTMESH_GOLDENS, or the committed ones.
 std::string GoldensDirectory();
 
-/// Names of index.json, sorted.
+/// Names of index.json, sorted: the cases of families that this version runs. What is left out is
+/// said on stderr.
 absl::StatusOr<std::vector<std::string>> ListGoldens(const std::string& directory);
+/// The same, without the cases whose oracle masks gate groups with 0.0: processes serve with −inf.
+absl::StatusOr<std::vector<std::string>> ListServedGoldens(const std::string& directory);
 
 absl::StatusOr<Golden> LoadGolden(const std::string& directory, const std::string& name);
 

@@ -39,9 +39,6 @@ class ParityTest : public testing::TestWithParam<std::string> {
     auto golden = LoadGolden(GoldensDirectory(), GetParam());
     ASSERT_TRUE(golden.ok()) << golden.status();
     golden_ = *std::move(golden);
-    if (!model::RunsModelType(golden_.model_type)) {
-      GTEST_SKIP() << "this version does not run " << golden_.model_type;
-    }
   }
 
   void ExpectF32(const Sequence& sequence, const Observed& observed, const std::string& path,

@@ -63,13 +63,13 @@ def main() -> int:
     cases = all_cases()
     if args.list:
         for case in cases:
-            print(case.name if case.by_default else f"{case.name} (only when named)")
+            print(case.name)
         return 0
     unknown = sorted(set(args.case) - {case.name for case in cases})
     if unknown or args.out is None or args.seed < 0:
         parser.error(f"no such case: {unknown}" if unknown else "--out DIR, and --seed 0 or more")
     for case in cases:
-        if case.name in args.case or (case.by_default and not args.case):
+        if case.name in args.case or not args.case:
             write_case(case, args.seed, args.out)
     names = goldenfile.write_index(args.out, args.seed)
     print(f"{args.out / 'index.json'}: {len(names)} cases")

@@ -43,7 +43,6 @@ class Spec:
     narrow: bool = False                # the smallest margin lies in goldenfile.NARROW
     group_rule_matters: bool = False    # −inf and 0.0 for excluded groups differ
     zero_masks_groups: bool = False     # the gates are replaced: 0.0
-    by_default: bool = True
 
 
 @dataclasses.dataclass
@@ -174,4 +173,4 @@ def write(spec: Spec, first_seed: int, folder: Path) -> None:
 
 def cases(specs: tuple[Spec, ...]) -> list[Case]:
     """The registry's entries of `specs`."""
-    return [Case(spec.name, functools.partial(write, spec), spec.by_default) for spec in specs]
+    return [Case(spec.name, functools.partial(write, spec)) for spec in specs]

@@ -28,12 +28,10 @@ _DTYPES = {"tokens": np.int32, "experts": np.int32, "positions": np.int32,
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One golden. `write(first_seed, folder)` makes checkpoint/, golden.safetensors and case.json
-    in an empty folder, with the first seed ≥ first_seed that keeps the margins. A case that is
-    not `by_default` is written only when named: it is none of the committed ones."""
+    in an empty folder, with the first seed ≥ first_seed that keeps the margins."""
 
     name: str
     write: Callable[[int, Path], Any]
-    by_default: bool = True
 
 
 @dataclasses.dataclass

@@ -63,8 +63,8 @@ SPECS = (
                   "tie_word_embeddings": True, "routed_scaling_factor": 1.0},
          embedding_scale=0.2),
     Spec("deepseek_v3_attention_bias", "attention_bias true: biases of q_a_proj, "
-         "kv_a_proj_with_mqa and o_proj; model/config.cc refuses the key, and no published model "
-         "sets it", _BASE | {"attention_bias": True}, by_default=False),
+         "kv_a_proj_with_mqa and o_proj; no published model sets it",
+         _BASE | {"attention_bias": True}),
     Spec("deepseek_v3_group_mask_infinity", "kept experts with a negative score: excluded groups "
          "are masked with −inf, as this release does, and 0.0 would choose others",
          _BASE | _GROUPS | {"num_experts_per_tok": 6}, gate_bias=-0.6,
