@@ -144,6 +144,23 @@ void AddDecode(CLI::App& tokenizer, DecodeOptions& options, Command& command) {
   decode->callback([&] { command = [&](const Output& o) { return DecodeIds(options, o); }; });
 }
 
+void AddChat(CLI::App& tokenizer, ChatPromptOptions& options, Command& command) {
+  CLI::App* chat = tokenizer.add_subcommand("chat", "Show the prompts of conversations");
+  chat->add_option("--model", options.model, "Directory with tokenizer.json")->required();
+  chat->add_option("--input", options.input, "File of lines of JSON; - is standard input")
+      ->capture_default_str();
+  chat->add_option("--chat-encoding", options.encoding, "auto, v3, r1, v3.1, v3.2 or v4")
+      ->capture_default_str();
+  chat->add_flag("--ids", options.ids, "Print ids, not text");
+  chat->footer(
+      "A line is a list of messages, or an object with messages, thinking, reasoning_effort,\n"
+      "add_generation_prompt, continue_final, drop_thinking. Answers are JSON strings.\n"
+      "Example:\n"
+      "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' |\n"
+      "    expertmesh tokenizer chat --model build/models/tiny-v3");
+  chat->callback([&] { command = [&](const Output& o) { return PrintChatPrompts(options, o); }; });
+}
+
 }  // namespace
 
 int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
@@ -162,6 +179,7 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   Command command;
   EncodeOptions encode;
   DecodeOptions decode;
+  ChatPromptOptions chat;
   InitOptions init;
   ConvertOptions convert;
   ShowOptions show;
@@ -172,6 +190,7 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   AddSlices(*model, slices, command);
   AddEncode(*tokenizer, encode, command);
   AddDecode(*tokenizer, decode, command);
+  AddChat(*tokenizer, chat, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -7,13 +7,19 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <ostream>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "model/config.h"
+#include "model/tokenizer/chat_encoding.h"
+#include "model/tokenizer/chat_json.h"
+#include "model/tokenizer/python_json.h"
 #include "model/tokenizer/tokenizer.h"
 #include "services/base/status.h"
 
@@ -73,6 +79,40 @@ absl::StatusOr<std::vector<uint32_t>> PlainIds(const std::string& line) {
     ids.push_back(id);
   }
   return ids;
+}
+
+// A list of messages, or an object with it and what ChatOptions calls the rest.
+absl::StatusOr<std::vector<model::ChatMessage>> Conversation(const std::string& line,
+                                                             model::ChatOptions& options) {
+  const std::optional<json::value> value = model::ParseJson(line);
+  if (!value.has_value()) return Bad("not JSON");
+  if (!value->is_object()) return model::ChatMessagesFromJson(*value);
+  const json::value* messages = nullptr;
+  for (const json::key_value_pair& entry : value->get_object()) {
+    const std::pair<json::string_view, bool*> flags[] = {
+        {"thinking", &options.thinking},
+        {"add_generation_prompt", &options.add_generation_prompt},
+        {"continue_final", &options.continue_final},
+        {"drop_thinking", &options.drop_thinking}};
+    bool taken = false;
+    for (const auto& [name, flag] : flags) {
+      if (entry.key() != name || !entry.value().is_bool()) continue;
+      *flag = entry.value().get_bool();
+      taken = true;
+    }
+    if (entry.key() == "reasoning_effort" && entry.value().is_string()) {
+      const json::string& effort = entry.value().get_string();
+      options.reasoning_effort = std::string(effort.data(), effort.size());
+      taken = true;
+    }
+    if (entry.key() == "messages") {
+      messages = &entry.value();
+      taken = true;
+    }
+    if (!taken) return Bad(absl::StrCat("\"", std::string(entry.key()), "\" is no option here"));
+  }
+  if (messages == nullptr) return Bad("there are no messages");
+  return model::ChatMessagesFromJson(*messages);
 }
 
 // What one run of encode adds up.
@@ -140,6 +180,31 @@ absl::Status DecodeIds(const DecodeOptions& options, const Output& output) {
   }
   output.out << std::flush;
   return absl::OkStatus();
+}
+
+absl::Status PrintChatPrompts(const ChatPromptOptions& options, const Output& output) {
+  EM_ASSIGN_OR_RETURN(const auto tokenizer, model::Tokenizer::Load(options.model));
+  model::ChatFamily family{.chat_template = model::LoadChatTemplate(options.model)};
+  if (options.encoding == "auto") {
+    EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options.model));
+    family.model_type = config.model_type;
+  }
+  EM_ASSIGN_OR_RETURN(const model::ChatEncoding encoding,
+                      model::ChatEncodingFromFlag(options.encoding, family, *tokenizer));
+  EM_ASSIGN_OR_RETURN(const model::ChatTexts texts,
+                      model::LoadChatTexts(options.model, model::ChatEncodingName(encoding)));
+  return ForEachLine(options.input, [&](const std::string& line) -> absl::Status {
+    model::ChatOptions chat{.texts = &texts};
+    EM_ASSIGN_OR_RETURN(const std::vector<model::ChatMessage> messages, Conversation(line, chat));
+    EM_ASSIGN_OR_RETURN(const std::vector<uint32_t> ids,
+                        model::EncodeChat(*tokenizer, encoding, messages, chat));
+    if (options.ids) {
+      output.out << '[' << absl::StrJoin(ids, ",") << "]\n";
+    } else {
+      output.out << json::serialize(json::value(tokenizer->Decode(ids, false))) << '\n';
+    }
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace expertmesh::cli

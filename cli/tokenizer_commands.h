@@ -1,4 +1,4 @@
-// `expertmesh tokenizer encode|decode`.
+// `expertmesh tokenizer encode|decode|chat`.
 #pragma once
 
 #include <string>
@@ -29,5 +29,14 @@ struct DecodeOptions {
 };
 /// One text for each line of ids.
 absl::Status DecodeIds(const DecodeOptions& options, const Output& output);
+
+struct ChatPromptOptions {
+  std::string model;
+  std::string input = "-";        // file of lines; "-" is standard input
+  std::string encoding = "auto";  // --chat-encoding
+  bool ids = false;               // a JSON list of ids instead of a JSON string
+};
+/// One prompt for each line, a JSON list of messages or an object with "messages" and options.
+absl::Status PrintChatPrompts(const ChatPromptOptions& options, const Output& output);
 
 }  // namespace expertmesh::cli

@@ -18,6 +18,11 @@ using base::Reason;
 
 constexpr size_t kNameShownMax = 100;
 
+// R1 has no other mode.
+bool Thinks(const Api& api, const ApiRequest& request) {
+  return request.chat && (request.thinking || api.encoding == model::ChatEncoding::kR1);
+}
+
 absl::StatusOr<std::vector<uint32_t>> EncodeMessages(const Api& api, const ApiRequest& request) {
   if (api.encoding == model::ChatEncoding::kNone) {
     return Error(Reason::kChatEncodingUnknown,
@@ -26,12 +31,12 @@ absl::StatusOr<std::vector<uint32_t>> EncodeMessages(const Api& api, const ApiRe
                               "gateway with --chat-encoding"),
                  {{"param", "messages"}});
   }
-  if (request.thinking && api.encoding != model::ChatEncoding::kV31) {
+  if (request.thinking && !model::HasThinking(api.encoding)) {
     return Error(Reason::kUnsupported, absl::StrCat("model ", api.model, " has no thinking mode"),
                  {{"param", "thinking"}});
   }
   return model::EncodeChat(*api.tokenizer, api.encoding, request.messages,
-                           {.thinking = request.thinking});
+                           {.thinking = request.thinking, .texts = &api.chat_texts});
 }
 
 absl::StatusOr<std::vector<uint32_t>> EncodePrompt(const Api& api, const ApiRequest& request) {
@@ -93,7 +98,7 @@ absl::StatusOr<inference::v1::GenerateRequest> ToGenerateRequest(const Api& api,
 
 AnswerOptions ToAnswerOptions(const Api& api, const ApiRequest& request) {
   AnswerOptions options{.stream = request.stream, .stop = request.stop};
-  if (request.thinking) {
+  if (Thinks(api, request)) {
     options.end_of_reasoning = api.tokenizer->IdOf(model::special::kEndThink);
   }
   return options;

@@ -25,6 +25,7 @@ struct Api {
   model::Config config = {};
   std::unique_ptr<model::Tokenizer> tokenizer = {};
   model::ChatEncoding encoding = model::ChatEncoding::kNone;
+  model::ChatTexts chat_texts = {};
   std::chrono::seconds request_timeout{600};
   int64_t created = 0;  // Unix seconds, for /v1/models
   MeshView* mesh = nullptr;

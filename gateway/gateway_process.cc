@@ -48,9 +48,14 @@ absl::Status GatewayProcess::LoadModel(const GatewayOptions& options, telemetry:
   api_.model = base::ModelName(options.model_directory, options.served_model_name);
   EM_ASSIGN_OR_RETURN(api_.config, model::LoadConfig(options.model_directory));
   EM_ASSIGN_OR_RETURN(api_.tokenizer, model::Tokenizer::Load(options.model_directory));
-  EM_ASSIGN_OR_RETURN(
-      api_.encoding,
-      model::ChatEncodingFromFlag(options.chat_encoding, api_.config.model_type, *api_.tokenizer));
+  const model::ChatFamily family{.model_type = api_.config.model_type,
+                                 .chat_template = model::LoadChatTemplate(options.model_directory)};
+  EM_ASSIGN_OR_RETURN(api_.encoding,
+                      model::ChatEncodingFromFlag(options.chat_encoding, family, *api_.tokenizer));
+  const std::string_view encoding = model::ChatEncodingName(api_.encoding);
+  EM_ASSIGN_OR_RETURN(api_.chat_texts, model::LoadChatTexts(options.model_directory, encoding));
+  spdlog::info("chat encoding {}, texts: {} {}", encoding, api_.chat_texts.source,
+               api_.chat_texts.hash);
   api_.request_timeout = std::chrono::seconds(options.request_timeout_s);
   api_.created = std::time(nullptr);
   metrics_.emplace(metrics, api_.model);

@@ -15,6 +15,23 @@ inline constexpr std::string_view kUser = "<｜User｜>";
 inline constexpr std::string_view kAssistant = "<｜Assistant｜>";
 inline constexpr std::string_view kThink = "<think>";
 inline constexpr std::string_view kEndThink = "</think>";
+inline constexpr std::string_view kDsml = "｜DSML｜";
+inline constexpr std::string_view kLatestReminder = "<｜latest_reminder｜>";
+inline constexpr std::string_view kToolCallsBegin = "<｜tool▁calls▁begin｜>";
+inline constexpr std::string_view kToolCallsEnd = "<｜tool▁calls▁end｜>";
+inline constexpr std::string_view kToolCallBegin = "<｜tool▁call▁begin｜>";
+inline constexpr std::string_view kToolCallEnd = "<｜tool▁call▁end｜>";
+inline constexpr std::string_view kToolOutputsBegin = "<｜tool▁outputs▁begin｜>";
+inline constexpr std::string_view kToolOutputsEnd = "<｜tool▁outputs▁end｜>";
+inline constexpr std::string_view kToolOutputBegin = "<｜tool▁output▁begin｜>";
+inline constexpr std::string_view kToolOutputEnd = "<｜tool▁output▁end｜>";
+inline constexpr std::string_view kToolSep = "<｜tool▁sep｜>";
+/// What the text of an encoding may name; none begins with another.
+inline constexpr std::array<std::string_view, 13> kChatTokens = {
+    kThink,          kEndThink,        kDsml,          kToolCallsBegin,
+    kToolCallsEnd,   kToolCallBegin,   kToolCallEnd,   kToolOutputsBegin,
+    kToolOutputsEnd, kToolOutputBegin, kToolOutputEnd, kToolSep,
+    kLatestReminder};
 /// Followed by a number and "｜>": an id that stands for nothing and is never sampled.
 inline constexpr std::string_view kPlaceholderPrefix = "<｜place▁holder▁no▁";
 

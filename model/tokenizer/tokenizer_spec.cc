@@ -120,7 +120,8 @@ absl::Status ParseModel(const json::object& root, TokenizerSpec& spec) {
   if (Find(*model, "type") != nullptr) {
     EM_ASSIGN_OR_RETURN(const std::string type, StringOf(Find(*model, "type"), "model.type"));
     if (type != "BPE") {
-      return BadTokenizer(absl::StrCat("model.type ", ShowToken(type), " is not BPE"));
+      return BadTokenizer(
+          absl::StrCat("model.type ", ShowToken(type), " is not supported; supported is BPE"));
     }
   }
   for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -196,7 +197,9 @@ absl::Status ParseStep(const json::value& value, bool is_last, TokenizerSpec& sp
     spec.splits.push_back({.pattern = individual ? R"(\p{N})" : R"(\p{N}+)"});
     return absl::OkStatus();
   }
-  return BadTokenizer(absl::StrCat("pre_tokenizer ", ShowToken(type), " is not supported"));
+  return BadTokenizer(absl::StrCat("pre_tokenizer ", ShowToken(type),
+                                   " is not supported; supported are Sequence, Split, Digits, "
+                                   "ByteLevel"));
 }
 
 absl::Status ParsePreTokenizer(const json::object& root, TokenizerSpec& spec) {
@@ -229,7 +232,8 @@ absl::Status CheckComponent(const json::object& root, const char* key, const cha
   }
   EM_ASSIGN_OR_RETURN(const std::string type, StringOf(Find(*object, "type"), key));
   if (type == allowed_type) return absl::OkStatus();
-  return BadTokenizer(absl::StrCat(key, " ", ShowToken(type), " is not supported"));
+  return BadTokenizer(absl::StrCat(key, " ", ShowToken(type), " is not supported; supported is ",
+                                   allowed_type.empty() ? "none" : std::string(allowed_type)));
 }
 
 }  // namespace

@@ -100,6 +100,34 @@ TEST(BadTokenizer, EveryContradictionIsOneLine) {
   }
 }
 
+// What is not supported is named, and what is instead.
+TEST(BadTokenizer, SaysWhatIsSupported) {
+  struct Case {
+    Change change;
+    const char* names;
+    const char* supported;
+  };
+  const Case cases[] = {
+      {[](json::object& root) { Model(root)["type"] = "Unigram"; }, "Unigram", "supported is BPE"},
+      {[](json::object& root) {
+         root["pre_tokenizer"] = {{"type", "Metaspace"}};
+       },
+       "Metaspace", "supported are Sequence, Split, Digits, ByteLevel"},
+      {[](json::object& root) {
+         root["normalizer"] = {{"type", "NFC"}};
+       },
+       "NFC", "supported is none"},
+      {[](json::object& root) {
+         root["decoder"] = {{"type", "WordPiece"}};
+       },
+       "WordPiece", "supported is ByteLevel"}};
+  for (const Case& test : cases) {
+    const std::string message(Tokenizer::FromJson(ChangedJson(test.change)).status().message());
+    EXPECT_THAT(message, ::testing::HasSubstr(test.names));
+    EXPECT_THAT(message, ::testing::HasSubstr(test.supported));
+  }
+}
+
 TEST(BadTokenizer, NotADocument) {
   for (const char* text : {"", "null", "[]", "{}", "{\"model\":", "\xff\xfe", "{\"a\":1}x"}) {
     EXPECT_EQ(base::ReasonOf(Tokenizer::FromJson(text).status()), base::Reason::kBadTokenizer)

@@ -41,7 +41,10 @@ constexpr ChatOptions kNoPrompt = {.add_generation_prompt = false};
 constexpr ChatOptions kContinue = {.continue_final = true};
 constexpr ChatOptions kContinueThinking = {.thinking = true, .continue_final = true};
 constexpr ChatEncoding kV3 = ChatEncoding::kV3;
+constexpr ChatEncoding kR1 = ChatEncoding::kR1;
 constexpr ChatEncoding kV31 = ChatEncoding::kV31;
+constexpr ChatEncoding kV32 = ChatEncoding::kV32;
+constexpr ChatEncoding kV4 = ChatEncoding::kV4;
 
 const Golden kGoldens[] = {
     {"one turn", kV3, kTurn, kDefault, "{B}Be brief.{U}Hi{A}"},
@@ -125,6 +128,11 @@ TEST(ChatEncoding, ErrorsNameTheMessage) {
   const Case cases[] = {
       {{}, kDefault, "messages"},
       {{{"user", "a"}, {"tool", "b"}}, kDefault, "messages[1].role"},
+      {{{"tool", "b"}}, kDefault, "messages[0].role"},
+      {{{"latest_reminder", "b"}}, kDefault, "messages[0].role"},
+      {{{.role = "user", .content = "a", .tools = {"{}"}}}, kDefault, "messages[0].tools"},
+      {{{.role = "user", .content = "a", .task = "title"}}, kDefault, "messages[0].task"},
+      {{{.role = "user", .content = "a", .tool_calls = {{}}}}, kDefault, "messages[0].tool_calls"},
       {{{"", "a"}}, kDefault, "messages[0].role"},
       {{{"user", "a"}, {"user", "b\xff"}}, kDefault, "messages[1].content"},
       {{{"system", "\xc0"}}, kDefault, "messages[0].content"},
@@ -137,6 +145,15 @@ TEST(ChatEncoding, ErrorsNameTheMessage) {
   }
   EXPECT_EQ(base::ReasonOf(EncodeChat(*tokenizer, ChatEncoding::kNone, kTurn, kDefault).status()),
             base::Reason::kChatEncodingUnknown);
+}
+
+std::unique_ptr<Tokenizer> WithDsml() {
+  return MakeTokenizer(ChangedJson([](boost::json::object& root) {
+    uint32_t id = kSmallVocab;
+    for (const char* name : {"｜DSML｜", "<｜latest_reminder｜>", "<｜action｜>", "<｜title｜>"}) {
+      root["added_tokens"].as_array().push_back({{"id", id++}, {"content", name}});
+    }
+  }));
 }
 
 std::unique_ptr<Tokenizer> WithoutToken(std::string_view name) {
@@ -157,19 +174,53 @@ TEST(ChatEncoding, Detection) {
   const auto with_think = PresetTokenizer(kSmallVocab);
   const auto without_think = WithoutToken("<think>");
   const auto without_user = WithoutToken("<｜User｜>");
-  EXPECT_EQ(DetectChatEncoding("deepseek_v3", *with_think), kV31);
-  EXPECT_EQ(DetectChatEncoding("expertmesh", *with_think), kV31);
-  EXPECT_EQ(DetectChatEncoding("deepseek_v3", *without_think), kV3);
-  EXPECT_EQ(DetectChatEncoding("deepseek_v3", *without_user), ChatEncoding::kNone);
-  EXPECT_EQ(DetectChatEncoding("glm_moe_dsa", *with_think), ChatEncoding::kNone);
+  const auto with_dsml = WithDsml();
+  const auto detect = [](const char* type, const Tokenizer& tokenizer, const char* text = "") {
+    return DetectChatEncoding({.model_type = type, .chat_template = text}, tokenizer);
+  };
+  EXPECT_EQ(detect("deepseek_v3", *with_think), kV31);
+  EXPECT_EQ(detect("expertmesh", *with_think), kV31);
+  EXPECT_EQ(detect("deepseek_v3", *without_think), kV3);
+  EXPECT_EQ(detect("deepseek_v3", *without_user), ChatEncoding::kNone);
+  EXPECT_EQ(detect("glm_moe_dsa", *with_think), ChatEncoding::kNone);
+  EXPECT_EQ(detect("deepseek_v3", *with_think, "{{'<｜Assistant｜><think>\\n'}}"), kR1);
+  EXPECT_EQ(detect("deepseek_v3", *with_think, "{{'<｜Assistant｜>'}}{{'<think>'}}"), kV31);
+  EXPECT_EQ(detect("deepseek_v32", *with_think), kV32);
+  EXPECT_EQ(detect("deepseek_v32", *with_think, "{{'<｜Assistant｜>'}}"), kV31);
+  EXPECT_EQ(detect("deepseek_v4", *with_dsml), kV4);
+  EXPECT_EQ(detect("deepseek_v4", *with_think), ChatEncoding::kNone);
 
-  EXPECT_EQ(*ChatEncodingFromFlag("auto", "deepseek_v3", *without_think), kV3);
-  EXPECT_EQ(*ChatEncodingFromFlag("v3", "glm_moe_dsa", *with_think), kV3);
-  EXPECT_EQ(*ChatEncodingFromFlag("v3.1", "deepseek_v3", *with_think), kV31);
-  EXPECT_FALSE(ChatEncodingFromFlag("v3.1", "deepseek_v3", *without_think).ok());
-  EXPECT_FALSE(ChatEncodingFromFlag("v4", "deepseek_v3", *with_think).ok());
+  const ChatFamily v3{.model_type = "deepseek_v3"};
+  const ChatFamily glm{.model_type = "glm_moe_dsa"};
+  EXPECT_EQ(*ChatEncodingFromFlag("auto", v3, *without_think), kV3);
+  EXPECT_EQ(*ChatEncodingFromFlag("v3", glm, *with_think), kV3);
+  EXPECT_EQ(*ChatEncodingFromFlag("r1", glm, *with_think), kR1);
+  EXPECT_EQ(*ChatEncodingFromFlag("v3.1", v3, *with_think), kV31);
+  EXPECT_EQ(*ChatEncodingFromFlag("v3.2", v3, *with_think), kV32);
+  EXPECT_EQ(*ChatEncodingFromFlag("v4", v3, *with_dsml), kV4);
   EXPECT_EQ(base::ReasonOf(EncodeChat(*without_think, kV31, kTurn, kDefault).status()),
             base::Reason::kChatEncodingUnknown);
+}
+
+// One line: what is missing, and what there is.
+TEST(ChatEncoding, AnEncodingWithoutItsTokensIsRefused) {
+  struct Case {
+    const char* flag;
+    const char* says;
+  };
+  const Case cases[] = {{"v4", "no token ｜DSML｜; it has the tokens of: auto, v3, r1, v3.1, v3.2"},
+                        {"v9", "is not one of auto, v3, r1, v3.1, v3.2, v4"}};
+  const auto tokenizer = PresetTokenizer(kSmallVocab);
+  for (const Case& test : cases) {
+    const auto encoding = ChatEncodingFromFlag(test.flag, {}, *tokenizer);
+    EXPECT_EQ(base::ReasonOf(encoding.status()), base::Reason::kInvalidArgument);
+    const std::string message(encoding.status().message());
+    EXPECT_THAT(message, ::testing::HasSubstr(test.says));
+    EXPECT_THAT(message, ::testing::Not(::testing::HasSubstr("\n")));
+  }
+  const auto missing = ChatEncodingFromFlag("v3.1", {}, *WithoutToken("<think>"));
+  EXPECT_THAT(std::string(missing.status().message()),
+              ::testing::HasSubstr("no token <think>; it has the tokens of: auto, v3"));
 }
 
 }  // namespace
