@@ -1,7 +1,8 @@
 """Puts each known pitfall back, one at a time, into a copy of the sources: the test named beside
 it must fail, and must pass without it. `./mesh test mutation` runs this; the last line counts.
 
-mutations.toml lists them. The page docs/pitfalls.md is written with --update and compared otherwise.
+mutations.toml lists them. The page docs/pitfalls.md is written with --update and compared
+otherwise.
 """
 
 from __future__ import annotations
