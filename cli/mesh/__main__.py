@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 
-from mesh import bench, chat, down, lint, status, suites, up
-from mesh.errors import MeshError
+from mesh import bench, chat, down, lint, restart, status, suites, up
+from mesh.errors import MeshError, OutputClosed
 
+READER_LEFT = 141  # 128 + SIGPIPE, as a shell has it
 EXAMPLES = """examples:
   ./mesh up                              build, make a tiny model once, start everything
   ./mesh up --experts 4 --detach         four expert pools, in the background
   ./mesh chat "Explain MoE architecture" talk to it
   ./mesh status                          who runs, who is ready, who is missing
+  ./mesh restart expert-0-0              start a process again
   ./mesh down                            stop everything
   ./mesh test                            what CI runs
 """
@@ -28,7 +31,7 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (up, down, status, chat, suites, bench, lint):
+    for module in (up, down, restart, status, chat, suites, bench, lint):
         module.add_commands(commands)
     if not argv or argv[0] == "help":
         parser.print_help()
@@ -49,5 +52,20 @@ def main(argv: list[str]) -> int:
         return 130
 
 
+def guarded(argv: list[str]) -> int:
+    """main() for a terminal or a pipe: a reader that leaves, as `head` does, is no failure."""
+    try:
+        try:
+            code = main(argv)
+        except SystemExit as ended:  # argparse: after its help or its error
+            code = ended.code if isinstance(ended.code, int) else 0
+        sys.stdout.flush()
+        return code
+    except (BrokenPipeError, OutputClosed):
+        for stream in (sys.stdout, sys.stderr):  # the interpreter flushes them once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return READER_LEFT
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded(sys.argv[1:]))

@@ -9,3 +9,7 @@ class MeshError(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class OutputClosed(Exception):
+    """Nobody reads our output any more, as after `| head`. Told apart from a closed connection."""

@@ -17,6 +17,8 @@ from typing import IO, Any
 from mesh.build import ROOT
 from mesh.errors import MeshError
 
+DEFAULT_NAME = "default"
+
 
 @dataclass
 class Instance:
@@ -42,6 +44,15 @@ class Instance:
         key = hashlib.sha256(f"{ROOT}/{self.name}".encode()).hexdigest()[:8]
         return Path("/tmp") / f"expertmesh-{os.getuid()}-{key}"
 
+    def restart_request(self, process: str) -> Path:
+        """While this file is there, the supervisor is asked to start that process again."""
+        return self.sockets / f"{process}.restart"
+
+    @property
+    def option(self) -> str:
+        """What names this instance on a command line, e.g. " --name second"."""
+        return "" if self.name == DEFAULT_NAME else f" --name {self.name}"
+
     def lock(self) -> IO[str]:
         """Held for a supervisor's life, so that an instance has one; ends with the processes that
         have it open."""
@@ -51,8 +62,8 @@ class Instance:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.close()
-            raise MeshError(f"instance {self.name} runs already; look: ./mesh status, "
-                            "stop it: ./mesh down") from None
+            raise MeshError(f"instance {self.name} runs already; look: ./mesh status"
+                            f"{self.option}, stop it: ./mesh down{self.option}") from None
         return handle
 
     def state(self) -> dict[str, Any] | None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
-from mesh import model
+from mesh import arguments, model
 from mesh.build import PROCESSES, binary, build
+from mesh.child import keep_previous
 from mesh.down import reap_leftovers
 from mesh.errors import MeshError
-from mesh.instance import Instance
+from mesh.instance import DEFAULT_NAME, Instance
 from mesh.supervisor import StopRequested, StopSignals, Supervisor
 
 DEFAULT_PORT = 8080
@@ -33,43 +36,43 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "up", help="build and start a mesh", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Builds what is missing and starts router, Engram store, expert pools,\n"
                     "attention workers and gateway, each a process of its own, under one\n"
-                    "supervisor, and waits until every one is ready.",
+                    "supervisor, and waits until every one is ready. A process that dies later is\n"
+                    "started again after 0.5 s, then 1 s, 2 s, ...; five times in a row.",
         epilog=EXAMPLES)
     up.add_argument("--model", type=Path, metavar="DIR",
                     help="Hugging Face model directory; without it a random tiny-v3 is made once")
     up.add_argument("--served-model-name", metavar="NAME",
                     help="model id for clients (default: the directory's name)")
-    up.add_argument("--experts", type=_count, metavar="N", help="expert pools (default: 2)")
-    up.add_argument("--expert-replicas", type=_count, default=1, metavar="R",
+    up.add_argument("--experts", type=arguments.count, metavar="N",
+                    help="expert pools (default: 2)")
+    up.add_argument("--expert-replicas", type=arguments.count, default=1, metavar="R",
                     help="expert workers per pool (default: 1)")
     up.add_argument("--slices", metavar="S;S", help='slices by hand, one pool each: "0-15;16-31"')
-    up.add_argument("--attention", type=_count, default=1, metavar="N",
+    up.add_argument("--attention", type=arguments.count, default=1, metavar="N",
                     help="attention workers (default: 1)")
     up.add_argument("--profile", default="bf16",
                     help="arithmetic, bf16 or exact-f32 (default: bf16)")
-    up.add_argument("--threads", type=_count, default=1, metavar="N",
+    up.add_argument("--threads", type=arguments.count, default=1, metavar="N",
                     help="compute threads of each worker (default: 1)")
-    up.add_argument("--port", type=int, default=DEFAULT_PORT,
+    up.add_argument("--port", type=arguments.port, default=DEFAULT_PORT,
                     help=f"HTTP port, the next free one if taken; 0: any (default: {DEFAULT_PORT})")
     up.add_argument("--debug-api", action="store_true", help="allow inference.v1's debug block")
     up.add_argument("--detach", action="store_true", help="run in the background")
-    up.add_argument("--timeout", type=float, default=120, metavar="SECONDS",
+    up.add_argument("--timeout", type=arguments.seconds, default=120, metavar="SECONDS",
                     help="until all processes must be ready (default: 120)")
-    up.add_argument("--name", default="default", help="name of this instance (default: default)")
+    up.add_argument("--no-restart", action="store_true",
+                    help="leave a process that died dead; bring it back with ./mesh restart")
+    up.add_argument("--name", default=DEFAULT_NAME, help="name of this instance (default: default)")
     up.add_argument("--no-build", action="store_true", help="use the programs as they are")
     up.set_defaults(run=run)
 
 
-def _count(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
-    if not 1 <= value <= 1024:
-        raise argparse.ArgumentTypeError("must be a number from 1 to 1024")
-    return value
-
-
 def say(text: str) -> None:
-    """Progress goes to stderr, results to stdout."""
-    print(text, file=sys.stderr, flush=True)
+    """Progress goes to stderr, results to stdout. The mesh goes on if nobody reads them."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def free_port(wanted: int) -> int:
@@ -89,15 +92,45 @@ def free_port(wanted: int) -> int:
     raise MeshError(f"no free port from {wanted} on; give --port")
 
 
-def choose_slices(args: argparse.Namespace, directory: Path) -> list[str]:
+def choose_slices(args: argparse.Namespace, directory: Path, experts: int) -> list[str]:
     """One slice per pool: by hand, or cut as docs/model-family.md §6 says."""
     if not args.slices:
         return model.slices(directory, args.experts or 2)
-    slices = [part.strip() for part in args.slices.split(";")]
+    slices = [re.sub(r"\s", "", part) for part in args.slices.split(";")]
     if not all(slices) or args.experts not in (None, len(slices)):
         raise MeshError(f'--slices "{args.slices}" has {len(slices)} pools; leave --experts out, '
                         "and write one slice per pool: \"0-15;16-31\"")
+    hosted = [False] * experts
+    for part in slices:
+        for first, last in ranges(part):
+            if last >= experts:
+                raise MeshError(f'--slices "{args.slices}": the model has experts 0 to '
+                                f"{experts - 1} only")
+            hosted[first:last + 1] = [True] * (last + 1 - first)
+    missing = [str(expert) for expert in range(experts) if not hosted[expert]]
+    if missing:
+        more = ", ..." if len(missing) > 8 else ""
+        raise MeshError(f'--slices "{args.slices}": nobody has the experts '
+                        f"{', '.join(missing[:8])}{more} of 0 to {experts - 1}")
     return slices
+
+
+def ranges(text: str) -> list[tuple[int, int]]:
+    """First and last expert of each range of a slice such as "0-3,8-11"."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise MeshError(f'--slices: "{text}" is no slice; write e.g. 0-15 or 0-3,8-11')
+        found.append((int(match[1]), int(match[2] or match[1])))
+    return found
+
+
+def check_profile(profile: str, shown: dict[str, Any]) -> None:
+    """Refuses a profile that `expertmesh model show` does not count with."""
+    known = list(shown["kv_bytes_per_token"])
+    if profile not in known:
+        raise MeshError(f"--profile {profile}: there are {' and '.join(known)}")
 
 
 def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
@@ -138,51 +171,56 @@ def run(args: argparse.Namespace) -> int:
         build((*PROCESSES, "expertmesh"))
     directory = (args.model or model.preset("tiny-v3")).resolve()
     # Checks the directory once, in front, and caches its revision before five readers want it.
-    model.show(directory)
-    slices = choose_slices(args, directory)
+    shown = model.show(directory)
+    check_profile(args.profile, shown)
+    slices = choose_slices(args, directory, shown["experts"])
     lock = instance.lock()
-    reap_leftovers(instance)
+    for line in reap_leftovers(instance):
+        say(f"mesh: {line}")
     ready_in, ready_out = os.pipe()
-    if args.detach:
-        daemon = os.fork()
-        if daemon > 0:
-            lock.close()
-            os.close(ready_out)
-            return wait_for_daemon(daemon, ready_in)
-        os.setsid()
+    if args.detach and (verdict := detach(ready_in, ready_out)) is not None:
+        return verdict
     with lock:
         return supervise(args, instance, directory, slices, ready_out)
 
 
-def wait_for_daemon(daemon: int, ready_in: int) -> int:
-    """The parent of --detach: waits for the verdict of the supervisor; Ctrl-C stops it."""
+def detach(ready_in: int, ready_out: int) -> int | None:
+    """Goes into the background. None there; in front, the exit code once the supervisor has said
+    how its start went."""
+    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # until both sides handle them
+    daemon = os.fork()
+    if daemon == 0:
+        os.close(ready_in)
+        os.setsid()
+        return None
+    os.close(ready_out)
+    for number in stops:
+        signal.signal(number, lambda *_: os.kill(daemon, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
     with os.fdopen(ready_in) as verdict:
-        while True:
-            try:
-                return 0 if verdict.read() == "ready" else 1
-            except KeyboardInterrupt:
-                os.kill(daemon, signal.SIGTERM)
+        return 0 if verdict.read() == "ready" else 1
 
 
 def supervise(args: argparse.Namespace, instance: Instance, directory: Path, slices: list[str],
               ready_out: int) -> int:
     """Runs until a stop signal comes."""
     signals = StopSignals()
-    supervisor = Supervisor(instance, signals, say)
+    supervisor = Supervisor(instance, signals, say, restart=not args.no_restart)
     say(f"mesh: starting {args.name}: expert pools {' '.join(slices)} x {args.expert_replicas}, "
         f"{args.attention} attention worker(s); logs in {instance.logs}")
     try:
         launch(supervisor, args, directory, slices)
         supervisor.wait_ready(args.timeout)
-        gateway = supervisor.children[-1].announced()
+        gateway = supervisor.children[-1]
+        address = gateway.announced()["http_address"]
+        gateway.argv[gateway.argv.index("--http") + 1] = address  # also after a restart
         model_id = args.served_model_name or directory.name
-        supervisor.info = {"phase": "ready", "url": f"http://{gateway['http_address']}",
-                           "model": model_id}
+        supervisor.info = {"phase": "ready", "url": f"http://{address}", "model": model_id}
         supervisor.write_state()
         supervisor.write_scrape_targets()
         greet(supervisor.info["url"], model_id, args)
-        os.write(ready_out, b"ready")
-        os.close(ready_out)
+        tell_parent(ready_out)
         if args.detach:
             detach_output(instance)
         supervisor.watch()
@@ -198,9 +236,20 @@ def supervise(args: argparse.Namespace, instance: Instance, directory: Path, sli
     return 0
 
 
+def tell_parent(ready_out: int) -> None:
+    """Ends the wait of --detach."""
+    try:
+        os.write(ready_out, b"ready")
+    except BrokenPipeError:
+        raise MeshError("nobody waits for the start any more; stopping") from None
+    os.close(ready_out)
+
+
 def detach_output(instance: Instance) -> None:
     """From here on the supervisor speaks into its own log."""
-    log = os.open(instance.logs / "supervisor.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+    path = instance.logs / "supervisor.log"
+    keep_previous(path)
+    log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(log, 1)
@@ -209,11 +258,15 @@ def detach_output(instance: Instance) -> None:
 
 def greet(url: str, model_id: str, args: argparse.Namespace) -> None:
     """How to use what now runs."""
-    name = "" if args.name == "default" else f" --name {args.name}"
+    name = Instance(args.name).option
     body = json.dumps({"model": model_id, "stream": True, "max_tokens": 64,
                        "messages": [{"role": "user", "content": "Explain MoE architecture"}]})
     stop = f"./mesh down{name}" if args.detach else "Ctrl-C"
-    print(f"\nExpertMesh is ready: {url}/v1\n\n"
-          f"  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n\n"
-          f"  ./mesh chat{name} \"Explain MoE architecture\"\n"
-          f"  ./mesh status{name}        stop: {stop}\n", flush=True)
+    try:
+        print(f"\nExpertMesh is ready: {url}/v1\n\n"
+              f"  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' "
+              f"-d '{body}'\n\n"
+              f"  ./mesh chat{name} \"Explain MoE architecture\"\n"
+              f"  ./mesh status{name}        stop: {stop}\n", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import select
@@ -10,29 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "cli"))
+from support import FOREVER_SECONDS, ROOT, STAND_IN, InstanceTest, NoSignals, wait_for_end
 
-from mesh import down, instance, status, suites, supervisor, up  # noqa: E402
-from mesh.errors import MeshError  # noqa: E402
-
-STAND_IN = [sys.executable, "-B", str(Path(__file__).with_name("stand_in.py"))]
-FOREVER_SECONDS = 60
-
-
-class NoSignals:
-    """In place of StopSignals: none comes."""
-
-    def wait(self, seconds: float) -> bool:
-        """False, after so long."""
-        select.select([], [], [], seconds)
-        return False
-
+from mesh import down, instance, status, suites, up
+from mesh.errors import MeshError
 
 class SignalAtOnce(NoSignals):
     """A stop signal has come already."""
@@ -49,33 +33,14 @@ class SignalAfterDeath(NoSignals):
         self._looks = 0
 
     def wait(self, seconds: float) -> bool:
-        if self._looks == 0:  # waitid leaves the process to be reaped by the supervisor
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        if self._looks == 0:
+            wait_for_end(self._process)
         self._looks += 1
         return self._looks > 1
 
 
-class MeshCommandTest(unittest.TestCase):
-    """Each test has an instance of its own in a temporary folder."""
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        patch = mock.patch.object(instance, "ROOT", Path(folder.name))
-        patch.start()
-        self.addCleanup(patch.stop)
-        self.instance = instance.Instance("test")
-        self.instance.logs.mkdir(parents=True)
-        self.said: list[str] = []
-        self.signals = NoSignals()
-
-    def supervise(self, *children: tuple[str, str, list[str]]) -> supervisor.Supervisor:
-        """A supervisor with these (name, role, flags) started."""
-        made = supervisor.Supervisor(self.instance, self.signals, self.said.append)
-        self.addCleanup(made.stop)
-        for name, role, flags in children:
-            made.start(name, role, [*STAND_IN, *flags])
-        return made
+class MeshCommandTest(InstanceTest):
+    """The supervisor, and what it says."""
 
     def test_starts_reports_and_leaves_nothing(self) -> None:
         made = self.supervise(("router", "router", []), ("gateway", "gateway", []))
@@ -86,7 +51,8 @@ class MeshCommandTest(unittest.TestCase):
         self.assertEqual([one["name"] for one in state["processes"]], ["router", "gateway"])
         made.write_state()  # as `up` does once all are ready
         state = json.loads(self.instance.state_file.read_text())
-        seen = [status.look_at(one) for one in state["processes"]]
+        view = status.RouterView(state["processes"])
+        seen = [status.look_at(one, view) for one in state["processes"]]
         self.assertEqual([one["state"] for one in seen], ["ready", "ready"])
         self.assertEqual(seen[0]["down"], ["gone, 1 s: connection refused"])
         made.stop()
@@ -121,7 +87,9 @@ class MeshCommandTest(unittest.TestCase):
         state = self.instance.state()
         assert state is not None
         self.assertEqual(state["processes"][0]["died"], "signal 9")
-        self.assertEqual(status.look_at(state["processes"][0])["state"], "dead")
+        seen = status.look_at(state["processes"][0], status.RouterView(state["processes"]))
+        self.assertEqual(seen["state"], "dead")
+        self.assertIn("./mesh restart e", seen["detail"])
 
     def test_a_second_signal_kills_what_does_not_stop(self) -> None:
         made = self.supervise(("g", "gateway", ["--deaf"]))
@@ -150,7 +118,7 @@ class MeshCommandTest(unittest.TestCase):
         self.assertTrue(select.select([child], [], [], FOREVER_SECONDS)[0], "the process lives on")
         os.close(child)
         self.assertIsNone(self.instance.state())
-        down.reap_leftovers(self.instance)
+        self.assertEqual(down.reap_leftovers(self.instance), [])
         self.assertFalse(self.instance.sockets.exists())
 
     def test_an_instance_has_one_supervisor(self) -> None:
@@ -171,20 +139,17 @@ class MeshCommandTest(unittest.TestCase):
         self.assertIn(f"port {port} is taken", self.said[0])
         self.assertEqual(up.free_port(0), 0)
 
-    def test_slices_by_hand(self) -> None:
-        wanted = argparse.Namespace(slices="0-7; 8-31", experts=None)
-        self.assertEqual(up.choose_slices(wanted, ROOT), ["0-7", "8-31"])
-        for slices, experts in (("0-7;", None), ("0-31", 2)):
-            self.assertRaises(MeshError, up.choose_slices,
-                              argparse.Namespace(slices=slices, experts=experts), ROOT)
-
     def test_cases_are_counted_not_programs(self) -> None:
         report = Path(instance.ROOT) / "report.json"
         self.assertEqual(suites.count_cases("run", report), suites.Count(1, 0, 0))
         self.assertEqual(suites.count_cases("fail", report), suites.Count(0, 1, 0))
-        report.write_text(json.dumps({"tests": 9, "failures": 2, "disabled": 1}))
+        cases = [{"testsuite": [{"result": "SKIPPED"}, {"result": "COMPLETED"}]}]
+        report.write_text(json.dumps({"tests": 9, "failures": 2, "disabled": 1,
+                                      "testsuites": []}))
         self.assertEqual(suites.count_cases("fail", report), suites.Count(6, 2, 1))
-        report.write_text(json.dumps({"tests": 9, "failures": 0}))
+        report.write_text(json.dumps({"tests": 2, "failures": 0, "testsuites": cases}))
+        self.assertEqual(suites.count_cases("run", report), suites.Count(1, 0, 1))
+        report.write_text(json.dumps({"tests": 9, "failures": 0, "testsuites": []}))
         self.assertEqual(suites.count_cases("fail", report).failed, 1)
 
 

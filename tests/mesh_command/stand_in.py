@@ -1,6 +1,7 @@
 """Stands for a process of the mesh: takes its flags, announces itself, answers its admin port.
 
---not-ready REASON answers 503; --fail TEXT prints it and ends with code 3; --deaf ignores SIGTERM.
+--not-ready REASON answers 503; --fail TEXT prints it and ends with code 3; --deaf ignores SIGTERM;
+--view JSON is what a router has in its page.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 parser = argparse.ArgumentParser()
-for flag in ("--name", "--announce-file", "--not-ready", "--fail"):
+for flag in ("--name", "--announce-file", "--not-ready", "--fail", "--view"):
     parser.add_argument(flag)
 parser.add_argument("--deaf", action="store_true")
 ARGS = parser.parse_args()
@@ -25,10 +26,14 @@ class Admin(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answers /readyz and /statusz."""
         reason = ARGS.not_ready or ""
-        page = json.dumps({"name": ARGS.name, "ready": not reason, "reason": reason, "uptime_s": 1,
-                           "peers": [{"name": "gone", "state": "down", "since_s": 1,
-                                      "reason": "connection refused"}]})
-        text = page if self.path == "/statusz" else f"not ready: {reason}" if reason else "ready"
+        page = {"name": ARGS.name, "pid": os.getpid(), "ready": not reason, "reason": reason,
+                "uptime_s": 1, "peers": [{"name": "gone", "role": "router", "state": "down",
+                                          "since_s": 1, "reason": "connection refused"}]}
+        if ARGS.view:
+            page["view"] = json.loads(ARGS.view)
+        text = f"not ready: {reason}" if reason else "ready"
+        if self.path == "/statusz":
+            text = json.dumps(page)
         self.send_response(503 if reason and self.path == "/readyz" else 200)
         self.end_headers()
         self.wfile.write(text.encode())
