@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import re
 import sys
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from mesh.errors import MeshError
-from mesh.instance import Instance
+from mesh.errors import MeshError, OutputClosed
+from mesh.instance import DEFAULT_NAME, Instance
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -28,9 +29,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--url", help="another gateway, e.g. http://127.0.0.1:8080")
+    parser.add_argument("--url", help="another gateway: http://HOST:PORT or https://HOST:PORT")
     parser.add_argument("--model", help="model id; else what the gateway serves")
-    parser.add_argument("--name", default="default", help="name of the instance")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="name of the instance")
     parser.set_defaults(run=run)
 
 
@@ -40,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
     if url is None:
         state = Instance(args.name).state()
         if state is None:
-            raise MeshError(f"{args.name} is not running; start it with: ./mesh up")
+            raise MeshError(f"{args.name} is not running; start it with: ./mesh up"
+                            f"{Instance(args.name).option}")
         if state["phase"] != "ready":
-            raise MeshError(f"{args.name} is still starting; look: ./mesh status")
+            raise MeshError(f"{args.name} is still starting; look: ./mesh status"
+                            f"{Instance(args.name).option}")
         url, model = state["url"], model or state["model"]
     model = model or first_model(url)
     messages = [{"role": "system", "content": args.system}] if args.system else []
@@ -75,9 +78,20 @@ def converse(url: str, model: str, messages: list[dict[str, str]],
 
 
 def connect(url: str) -> http.client.HTTPConnection:
-    """A connection to the gateway's host and port."""
-    parts = urlsplit(url)
-    return http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=600)
+    """A connection to the gateway; over TLS, with its certificate checked, for https."""
+    wrong = MeshError(f"--url {url}: write http://HOST:PORT or https://HOST:PORT", 2)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise wrong from None
+    if (not host or re.search(r"[^!-~]", url) or parts.scheme not in ("http", "https")
+            or parts.path.rstrip("/") not in ("", "/v1") or parts.query or parts.fragment
+            or parts.username is not None):
+        raise wrong
+    kind = (http.client.HTTPSConnection if parts.scheme == "https" else
+            http.client.HTTPConnection)
+    return kind(host, port, timeout=600)
 
 
 def first_model(url: str) -> str:
@@ -86,7 +100,7 @@ def first_model(url: str) -> str:
     try:
         connection.request("GET", "/v1/models")
         return json.loads(connection.getresponse().read())["data"][0]["id"]
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException) as error:
         raise MeshError(f"{url} does not answer like a gateway: {error}") from error
 
 
@@ -124,18 +138,26 @@ def print_events(response: http.client.HTTPResponse) -> str:
             continue
         event = json.loads(line[len("data: "):])
         if "error" in event:
-            print()
+            show("\n")
             raise_error(line[len("data: "):].encode())
         for choice in event["choices"]:
             text = choice["delta"].get("content") or ""
             said.append(text)
-            print(text, end="", flush=True)
+            show(text)
         if event.get("usage"):
             usage = event["usage"]
             print(f"\n[{usage['prompt_tokens']} prompt + {usage['completion_tokens']} answer "
                   "tokens]", file=sys.stderr)
-    print()
+    show("\n")
     raise MeshError("the stream ended before the answer did; look: ./mesh status")
+
+
+def show(text: str) -> None:
+    """To the terminal, at once."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError as error:
+        raise OutputClosed from error
 
 
 def raise_error(body: bytes) -> NoReturn:
