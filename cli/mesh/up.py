@@ -107,11 +107,11 @@ def choose_slices(args: argparse.Namespace, directory: Path, experts: int) -> li
                 raise MeshError(f'--slices "{args.slices}": the model has experts 0 to '
                                 f"{experts - 1} only")
             hosted[first:last + 1] = [True] * (last + 1 - first)
-    missing = [str(expert) for expert in range(experts) if not hosted[expert]]
-    if missing:
-        more = ", ..." if len(missing) > 8 else ""
-        raise MeshError(f'--slices "{args.slices}": nobody has the experts '
-                        f"{', '.join(missing[:8])}{more} of 0 to {experts - 1}")
+    if False in hosted:
+        first = hosted.index(False)
+        last = (hosted + [True]).index(True, first) - 1
+        raise MeshError(f'--slices "{args.slices}": no pool has the experts {first}-{last}; '
+                        f"the model has 0 to {experts - 1}")
     return slices
 
 

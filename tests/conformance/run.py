@@ -302,7 +302,7 @@ def main() -> int:
     """Up, checks, down."""
     mesh_command = [str(ROOT / "mesh")]
     subprocess.run([*mesh_command, "up", "--name", INSTANCE, "--port", "0", "--detach",
-                    "--no-build"], check=True, stdout=subprocess.DEVNULL)
+                    "--no-build", "--no-restart"], check=True, stdout=subprocess.DEVNULL)
     try:
         return 1 if run(Mesh()) else 0
     finally:

@@ -78,8 +78,9 @@ class CommandLineTest(InstanceTest):
         self.assertEqual(choose("0-7; 8-31"), ["0-7", "8-31"])
         self.assertEqual(choose("0-3,8-31;4-7"), ["0-3,8-31", "4-7"])
         self.assertEqual(choose("0-31;0-15", 2), ["0-31", "0-15"])
-        with self.assertRaisesRegex(MeshError, "nobody has the experts 16, 17"):
-            choose("0-15")
+        for slices, gap in (("0-15", "16-31"), ("8-31", "0-7"), ("0-7;9-30", "8-8")):
+            with self.assertRaisesRegex(MeshError, f"no pool has the experts {gap};"):
+                choose(slices)
         for slices, experts in (("0-7;", None), ("0-31", 2), ("a;b", None), ("0-32", None),
                                 ("15-0;0-31", None), ("0-15,;16-31", None)):
             self.assertRaises(MeshError, choose, slices, experts)
