@@ -12,8 +12,8 @@ Answer::Answer(AnswerHead head, const model::Tokenizer& tokenizer, AnswerOptions
       options_(std::move(options)),
       detokenizer_(tokenizer, true),
       stops_(options_.stop),
-      reasoning_(options_.end_of_reasoning.has_value()) {
-  head_.thinking = reasoning_;
+      parser_(model::ChatEncoding::kNone, options_.end_of_reasoning.has_value(), false) {
+  head_.thinking = parser_.reasoning();
 }
 
 void Answer::SetPrompt(uint32_t prompt_tokens, uint32_t cached_tokens) {
@@ -23,9 +23,16 @@ void Answer::SetPrompt(uint32_t prompt_tokens, uint32_t cached_tokens) {
 
 std::string Answer::Begin() const { return options_.stream ? Sse(RoleChunk(head_)) : ""; }
 
-AnswerParts Answer::Take(std::string text) {
-  if (reasoning_) return {.reasoning = std::move(text)};
-  return {.content = stops_.Push(text)};
+AnswerParts Answer::Take(std::vector<OutputDelta> deltas) {
+  AnswerParts parts;
+  for (const OutputDelta& delta : deltas) {
+    if (delta.kind == OutputDelta::Kind::kReasoning) {
+      parts.reasoning += delta.text;
+    } else {
+      parts.content += stops_.Push(delta.text);
+    }
+  }
+  return parts;
 }
 
 std::string Answer::Emit(AnswerParts parts) {
@@ -38,18 +45,25 @@ std::string Answer::Emit(AnswerParts parts) {
 std::string Answer::OnToken(uint32_t id) {
   if (stopped()) return "";
   ++usage_.completion_tokens;
-  if (reasoning_) ++usage_.reasoning_tokens;
-  if (reasoning_ && id == options_.end_of_reasoning) {
-    AnswerParts rest = Take(detokenizer_.Flush());
-    reasoning_ = false;
-    return Emit(std::move(rest));
+  const bool reasoning = parser_.reasoning();
+  if (reasoning) ++usage_.reasoning_tokens;
+  if (!reasoning || id != options_.end_of_reasoning) {
+    return Emit(Take(parser_.Push(detokenizer_.Push(id))));
   }
-  return Emit(Take(detokenizer_.Push(id)));
+  std::vector<OutputDelta> deltas = parser_.Push(detokenizer_.Flush());
+  std::vector<OutputDelta> rest = parser_.EndReasoning();
+  deltas.insert(deltas.end(), rest.begin(), rest.end());
+  return Emit(Take(std::move(deltas)));
 }
 
 std::string Answer::Finish(std::string_view reason) {
   AnswerParts rest;
-  if (!stopped()) rest = Take(detokenizer_.Flush());
+  if (!stopped()) {
+    std::vector<OutputDelta> deltas = parser_.Push(detokenizer_.Flush());
+    std::vector<OutputDelta> held = parser_.Finish();
+    deltas.insert(deltas.end(), held.begin(), held.end());
+    rest = Take(std::move(deltas));
+  }
   rest.content += stops_.Flush();
   std::string out = Emit(std::move(rest));
   if (stopped()) reason = "stop";

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gateway/core/openai_response.h"
+#include "gateway/core/output_parser.h"
 #include "gateway/core/stop_matcher.h"
 #include "model/tokenizer/detokenizer.h"
 #include "model/tokenizer/tokenizer.h"
@@ -18,7 +19,8 @@ namespace expertmesh::gateway {
 struct AnswerOptions {
   bool stream = false;
   std::vector<std::string> stop = {};
-  /// The answer begins with reasoning up to this token; stop strings count behind it.
+  /// The answer begins with reasoning up to this token, or its name as text; stop strings count
+  /// behind it.
   std::optional<uint32_t> end_of_reasoning = {};
 };
 
@@ -45,16 +47,16 @@ class Answer {
   const Usage& usage() const { return usage_; }
 
  private:
-  AnswerParts Take(std::string text);
+  AnswerParts Take(std::vector<OutputDelta> deltas);
   std::string Emit(AnswerParts parts);
 
   AnswerHead head_;
   AnswerOptions options_;
   model::Detokenizer detokenizer_;
   StopMatcher stops_;
-  AnswerParts whole_;  // without stream: what came so far
+  OutputParser parser_;  // for reasoning: requests offer no tools yet, so no calls are looked for
+  AnswerParts whole_;    // without stream: what came so far
   Usage usage_;
-  bool reasoning_;
 };
 
 }  // namespace expertmesh::gateway

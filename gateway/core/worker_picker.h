@@ -12,6 +12,7 @@ namespace expertmesh::gateway {
 
 struct WorkerInfo {
   std::string name = {};
+  uint64_t incarnation = 0;
   std::string address = {};
   std::string model = {};
   std::string revision = {};

@@ -176,6 +176,11 @@ absl::StatusOr<SplitStep> ParseSplit(const json::object& step) {
 absl::Status ParseStep(const json::value& value, bool is_last, TokenizerSpec& spec) {
   EM_ASSIGN_OR_RETURN(const json::object* step, ObjectOf(&value, "a step of pre_tokenizer"));
   EM_ASSIGN_OR_RETURN(const std::string type, StringOf(Find(*step, "type"), "pre_tokenizer.type"));
+  if (type != "ByteLevel" && type != "Split" && type != "Digits") {
+    return BadTokenizer(absl::StrCat("pre_tokenizer ", ShowToken(type),
+                                     " is not supported; supported are Sequence, Split, Digits, "
+                                     "ByteLevel"));
+  }
   if (is_last != (type == "ByteLevel")) {
     return BadTokenizer(absl::StrCat("pre_tokenizer step ", ShowToken(type),
                                      ": the last step, and only that, must be ByteLevel"));
@@ -192,14 +197,10 @@ absl::Status ParseStep(const json::value& value, bool is_last, TokenizerSpec& sp
     spec.splits.push_back(std::move(split));
     return absl::OkStatus();
   }
-  if (type == "Digits") {
-    EM_ASSIGN_OR_RETURN(const bool individual, BoolOf(*step, "individual_digits", false));
-    spec.splits.push_back({.pattern = individual ? R"(\p{N})" : R"(\p{N}+)"});
-    return absl::OkStatus();
-  }
-  return BadTokenizer(absl::StrCat("pre_tokenizer ", ShowToken(type),
-                                   " is not supported; supported are Sequence, Split, Digits, "
-                                   "ByteLevel"));
+  // Digits, by the check above.
+  EM_ASSIGN_OR_RETURN(const bool individual, BoolOf(*step, "individual_digits", false));
+  spec.splits.push_back({.pattern = individual ? R"(\p{N})" : R"(\p{N}+)"});
+  return absl::OkStatus();
 }
 
 absl::Status ParsePreTokenizer(const json::object& root, TokenizerSpec& spec) {

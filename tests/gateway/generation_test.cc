@@ -28,8 +28,8 @@ class GenerationTest : public testing::Test {
   };
 
   void Start(std::chrono::microseconds budget = kBudget) {
-    generation_.emplace(rpc::MakeChannel(worker_.address()), inference::v1::GenerateRequest(),
-                        rpc::Identity(), budget, [news = news_] {
+    generation_.emplace(rpc::MakeChannel(worker_.address()), calls_,
+                        inference::v1::GenerateRequest(), rpc::Identity(), budget, [news = news_] {
                           std::lock_guard lock(news->mutex);
                           ++news->count;
                           news->changed.notify_all();
@@ -61,6 +61,7 @@ class GenerationTest : public testing::Test {
 
   FakeWorker worker_;
   const std::shared_ptr<News> news_ = std::make_shared<News>();
+  const std::shared_ptr<WorkerCalls> calls_ = std::make_shared<WorkerCalls>("attention-0");
   std::optional<Generation> generation_;
 };
 
@@ -119,6 +120,35 @@ TEST_F(GenerationTest, CancelEndsACallThatIsFull) {
   EXPECT_TRUE(all.events.empty());
   EXPECT_EQ(base::ReasonOf(all.status), Reason::kCancelled);
   EXPECT_TRUE(worker_.WaitForCancelled(1));
+}
+
+TEST_F(GenerationTest, ALostWorkerEndsItsCallsWithTheReason) {
+  worker_.Follow({.events = {StartedEvent(1), TokenEvent(5)}, .hang = true});
+  Start();
+  WaitForWakes(2);
+  calls_->Lose(Error(Reason::kPeerLost, "gone"));
+  Generation::Batch all = TakeAll();
+  EXPECT_EQ(all.events.size(), 2u);  // what came stays
+  EXPECT_EQ(base::ReasonOf(all.status), Reason::kPeerLost);
+  EXPECT_EQ(all.status.message(), "attention worker attention-0: gone");
+  EXPECT_TRUE(worker_.WaitForCancelled(1));
+  // One that begins later does not begin.
+  Start();
+  all = TakeAll();
+  EXPECT_EQ(base::ReasonOf(all.status), Reason::kPeerLost);
+  EXPECT_TRUE(all.events.empty());
+}
+
+TEST_F(GenerationTest, ALostWorkerEndsACallThatIsFull) {
+  worker_.Follow({.events = {StartedEvent(1), TokenEvent(5)}, .hang = true, .repeat_last = 20000});
+  Start();
+  WaitForWakes(Generation::kQueueEventsMax);
+  calls_->Lose(Error(Reason::kPeerLost, "gone"));
+  Generation::Batch all;
+  while (!all.ended) {  // what was under way may come beyond the bound
+    all = generation_->Take();
+  }
+  EXPECT_EQ(base::ReasonOf(all.status), Reason::kPeerLost);
 }
 
 TEST_F(GenerationTest, TheDestructorCancels) {

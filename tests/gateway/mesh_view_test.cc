@@ -102,6 +102,40 @@ TEST_F(MeshViewTest, ARouterThatStartsAnewDoesNotEmptyTheView) {
   EXPECT_EQ(PeerState("attention-worker", "attention-0"), "up");
 }
 
+TEST_F(MeshViewTest, AWorkerThatLeavesEndsItsCalls) {
+  const auto of = [this](uint64_t router, uint64_t worker) {
+    return View([=](router::v1::View& view) {
+      view.set_router_incarnation(router);
+      view.mutable_members(0)->mutable_hello()->set_incarnation(worker);
+      if (worker == 0) view.clear_members();
+    });
+  };
+  absl::Status end;
+  const auto begin = [&] {
+    end = absl::OkStatus();
+    return mesh_->Pick().value().calls->Add(&end, [&](const absl::Status& why) { end = why; });
+  };
+  mesh_->OnView(of(1, 7));
+  ASSERT_TRUE(begin().ok());
+  mesh_->OnView(of(1, 7));
+  EXPECT_TRUE(end.ok());
+  mesh_->OnView(of(2, 0));  // a new router, which does not know the worker yet
+  EXPECT_TRUE(end.ok());
+  mesh_->OnView(of(2, 7));
+  EXPECT_TRUE(end.ok());
+  mesh_->OnView(of(2, 0));  // now it does, and lost it
+  EXPECT_EQ(base::ReasonOf(end), Reason::kPeerLost);
+
+  mesh_->OnView(of(2, 8));
+  ASSERT_TRUE(begin().ok());
+  mesh_->OnView(of(3, 9));  // another start of the same worker: the old one is no more
+  EXPECT_EQ(base::ReasonOf(end), Reason::kPeerLost);
+
+  const auto late = mesh_->Pick().value().calls;
+  mesh_->OnView(of(3, 0));
+  EXPECT_EQ(base::ReasonOf(late->Add(&late, [](const absl::Status&) {})), Reason::kPeerLost);
+}
+
 TEST_F(MeshViewTest, ADeadWorkerIsNoticedWithoutARouter) {
   mesh_->OnView(View());
   const auto channel = mesh_->Pick().value().channel;
