@@ -98,7 +98,8 @@ def main() -> int:
     directory = models.preset("bench-1b")
     mesh = str(ROOT / "mesh")
     subprocess.run([mesh, "up", "--name", INSTANCE, "--port", "0", "--detach", "--no-build",
-                    "--no-restart", "--model", str(directory), "--experts", str(POOLS), "--timeout", "600"],
+                    "--no-restart", "--model", str(directory), "--experts", str(POOLS),
+                    "--timeout", "600"],
                    check=True, stdout=subprocess.DEVNULL)
     try:
         passed, failed = measure(directory)
