@@ -75,7 +75,8 @@ const char* const kDropped = R"([
   {"role": "developer", "content": "d"}, {"role": "assistant", "content": "a"},
   {"role": "user", "content": "p"}])";
 const char* const kOpen = R"([
-  {"role": "user", "content": "q"}, {"role": "assistant", "content": "", "reasoning_content": "w"}])";
+  {"role": "user", "content": "q"},
+  {"role": "assistant", "content": "", "reasoning_content": "w"}])";
 const char* const kNotObject = R"([{"role": "user", "content": "q"},
   {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1"}}]}])";
 
