@@ -94,7 +94,7 @@ asio::awaitable<int> Completion::Generate(Prepared prepared) {
   answer_.emplace(std::move(prepared.head), *api_.tokenizer, std::move(prepared.options));
   rpc::Identity identity;
   identity.request_id = request_id_;
-  Generation generation(target->channel, std::move(prepared.generate), identity,
+  Generation generation(target->channel, target->calls, std::move(prepared.generate), identity,
                         api_.request_timeout, waker_.Handle());
   const int status = co_await Pump(generation);
   const Usage& usage = answer_->usage();
@@ -130,11 +130,7 @@ asio::awaitable<int> Completion::Pump(Generation& generation) {
     }
     if (!abort_.ok()) co_return co_await Fail(std::move(events), abort_);
     if (batch.ended && !batch.status.ok()) {
-      const bool lost = base::ReasonOf(batch.status) == base::Reason::kPeerLost;
-      const absl::Status why =
-          lost ? base::Annotate(batch.status, absl::StrCat("attention worker ", worker_, ": "))
-               : batch.status;
-      co_return co_await Fail(std::move(events), why);
+      co_return co_await Fail(std::move(events), batch.status);
     }
     if (batch.ended) co_return co_await Finish(std::move(events));
     if (!stream_) continue;

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "services/base/status.h"
 #include "services/rpc/status.h"
 
@@ -16,17 +17,29 @@ using inference::v1::GenerateResponse;
 // Shared by the Generation and gRPC's reactor; lives until both are done with it.
 class Generation::Call : public std::enable_shared_from_this<Call> {
  public:
-  Call(const std::shared_ptr<grpc::Channel>& channel, GenerateRequest request, Wake wake)
+  Call(const std::shared_ptr<grpc::Channel>& channel, std::shared_ptr<WorkerCalls> calls,
+       GenerateRequest request, Wake wake)
       : stub_(inference::v1::InferenceService::NewStub(channel)),
+        calls_(std::move(calls)),
         request_(std::move(request)),
         wake_(std::move(wake)) {}
 
   void Start(const rpc::Identity& identity, std::chrono::microseconds budget) {
+    const absl::Status lost = calls_->Add(this, [weak = weak_from_this()](const absl::Status& why) {
+      if (const auto call = weak.lock()) call->Lose(why);
+    });
+    if (!lost.ok()) {  // between the choice of the worker and now
+      std::lock_guard lock(mutex_);
+      ended_ = true;
+      status_ = Named(lost);
+      return;
+    }
     auto* reactor = new Reactor(shared_from_this());
     rpc::PrepareClient(reactor->context, identity, budget);
     {
       std::lock_guard lock(mutex_);
       reactor_ = reactor;
+      if (!lost_.ok()) reactor->context.TryCancel();
     }
     stub_->async()->Generate(&reactor->context, &request_, reactor);
     reactor->AddHold();  // reading may resume outside of reactions; released when reading ends
@@ -55,6 +68,16 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
     ResumeLocked();  // a read must be out for the end to be seen
   }
 
+  // The worker is gone: what came stays, and `why` is the end.
+  void Lose(const absl::Status& why) {
+    std::lock_guard lock(mutex_);
+    if (ended_ || cancelled_) return;
+    lost_ = why;
+    if (reactor_ == nullptr) return;  // not begun: Start sees it
+    reactor_->context.TryCancel();
+    ResumeLocked();  // a read must be out for the end to be seen
+  }
+
  private:
   // What gRPC calls; deletes itself in OnDone.
   struct Reactor final : grpc::ClientReadReactor<GenerateResponse> {
@@ -70,6 +93,10 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
     GenerateResponse event;
   };
 
+  bool FullLocked() const {
+    return queue_.size() >= kQueueEventsMax || queue_bytes_ >= kQueueBytesMax;
+  }
+
   void ResumeLocked() {
     if (!paused_) return;
     paused_ = false;
@@ -83,23 +110,32 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
     }
     {
       std::lock_guard lock(mutex_);
-      if (!cancelled_) {
+      // Nothing is added to a full queue whose reading went on only to see the end.
+      if (!cancelled_ && (lost_.ok() || !FullLocked())) {
         finished_ = finished_ || reactor.event.has_finished();
         queue_bytes_ += reactor.event.ByteSizeLong();
         queue_.push_back(std::move(reactor.event));
       }
-      paused_ = queue_.size() >= kQueueEventsMax || queue_bytes_ >= kQueueBytesMax;
+      paused_ = FullLocked() && lost_.ok();
       if (!paused_) reactor.StartRead(&reactor.event);
     }
     wake_();
   }
 
+  absl::Status Named(const absl::Status& status) const {
+    if (base::ReasonOf(status) != base::Reason::kPeerLost) return status;
+    return base::Annotate(status, absl::StrCat("attention worker ", calls_->worker(), ": "));
+  }
+
   void Ended(const grpc::Status& status) {
+    calls_->Remove(this);
     {
       std::lock_guard lock(mutex_);
       reactor_ = nullptr;
       ended_ = true;
       status_ = rpc::FromGrpcStatus(status);
+      if (!status_.ok() && !lost_.ok()) status_ = lost_;
+      status_ = Named(status_);
       if (status_.ok() && !finished_) {
         status_ = base::Error(base::Reason::kInternal,
                               "the attention worker ended its stream without an end of the answer");
@@ -109,6 +145,7 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
   }
 
   const std::unique_ptr<inference::v1::InferenceService::Stub> stub_;
+  const std::shared_ptr<WorkerCalls> calls_;
   const GenerateRequest request_;
   const Wake wake_;
   std::mutex mutex_;
@@ -119,12 +156,15 @@ class Generation::Call : public std::enable_shared_from_this<Call> {
   bool cancelled_ = false;               // guarded by mutex_
   bool finished_ = false;                // guarded by mutex_: a Finished event came
   bool ended_ = false;                   // guarded by mutex_
+  absl::Status lost_;                    // guarded by mutex_; not OK: the worker is gone
   absl::Status status_;                  // guarded by mutex_
 };
 
-Generation::Generation(const std::shared_ptr<grpc::Channel>& channel, GenerateRequest request,
+Generation::Generation(const std::shared_ptr<grpc::Channel>& channel,
+                       std::shared_ptr<WorkerCalls> calls, GenerateRequest request,
                        const rpc::Identity& identity, std::chrono::microseconds budget, Wake wake)
-    : call_(std::make_shared<Call>(channel, std::move(request), std::move(wake))) {
+    : call_(
+          std::make_shared<Call>(channel, std::move(calls), std::move(request), std::move(wake))) {
   call_->Start(identity, budget);
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "expertmesh/inference/v1/inference.grpc.pb.h"
+#include "gateway/worker_calls.h"
 #include "services/rpc/identity.h"
 
 namespace expertmesh::gateway {
@@ -23,16 +24,19 @@ class Generation {
   /// still come after the destructor. What it captures must allow that.
   using Wake = std::function<void()>;
 
-  Generation(const std::shared_ptr<grpc::Channel>& channel, inference::v1::GenerateRequest request,
-             const rpc::Identity& identity, std::chrono::microseconds budget, Wake wake);
+  /// `calls` are those of the worker behind `channel`; when it is lost, the call ends with that.
+  Generation(const std::shared_ptr<grpc::Channel>& channel, std::shared_ptr<WorkerCalls> calls,
+             inference::v1::GenerateRequest request, const rpc::Identity& identity,
+             std::chrono::microseconds budget, Wake wake);
   ~Generation();
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
 
   struct Batch {
     std::vector<inference::v1::GenerateResponse> events;
-    bool ended = false;   // nothing comes after these events
-    absl::Status status;  // how it ended; OK only behind a Finished event
+    bool ended = false;  // nothing comes after these events
+    absl::Status
+        status;  // how it ended; OK only behind a Finished event; kPeerLost names the worker
     bool empty() const { return events.empty() && !ended; }
   };
   /// What has come since the last call; never blocks.

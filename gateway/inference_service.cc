@@ -67,8 +67,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     {
       std::lock_guard lock(mutex_);
       if (reactor_ == nullptr) return;
-      generation_ = std::make_unique<Generation>(target.channel, std::move(request), identity,
-                                                 budget, [weak = weak_from_this()] {
+      generation_ = std::make_unique<Generation>(target.channel, target.calls, std::move(request),
+                                                 identity, budget, [weak = weak_from_this()] {
                                                    if (const auto self = weak.lock()) self->Pump();
                                                  });
       if (cancelled_) generation_->Cancel();

@@ -1,6 +1,7 @@
 #include "gateway/mesh_view.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <vector>
 
@@ -43,14 +44,21 @@ std::string SliceText(const router::v1::View& view) {
 }  // namespace
 
 void MeshView::OnView(const router::v1::View& view) {
-  std::lock_guard lock(mutex_);
-  if (placed_ && !view.has_placement()) return;
-  placed_ = view.has_placement();
-  TakeWorkersLocked(view);
-  TakePeersLocked(view);
-  CheckLinksLocked();
-  ShowLinksLocked();
-  UpdateReadinessLocked();
+  Lost lost;
+  {
+    std::lock_guard lock(mutex_);
+    if (placed_ && !view.has_placement()) return;
+    placed_ = view.has_placement();
+    TakeWorkersLocked(view);
+    lost = TakeRunningLocked(view);
+    TakePeersLocked(view);
+    CheckLinksLocked();
+    ShowLinksLocked();
+    UpdateReadinessLocked();
+  }
+  for (const auto& calls : lost) {
+    calls->Lose(Error(Reason::kPeerLost, "it left the router's view"));
+  }
 }
 
 void MeshView::TakeWorkersLocked(const router::v1::View& view) {
@@ -62,6 +70,7 @@ void MeshView::TakeWorkersLocked(const router::v1::View& view) {
     const auto& report = member.report();
     WorkerInfo& worker = snapshot_.workers.emplace_back();
     worker.name = hello.name();
+    worker.incarnation = hello.incarnation();
     worker.address = hello.address();
     worker.model = hello.model().model();
     worker.revision = hello.model().revision();
@@ -76,6 +85,28 @@ void MeshView::TakeWorkersLocked(const router::v1::View& view) {
   }
   links_ = std::move(links);
   snapshot_.missing_experts = SliceText(view);
+}
+
+MeshView::Lost MeshView::TakeRunningLocked(const router::v1::View& view) {
+  std::set<WorkerKey> here;
+  std::set<std::string> names;
+  for (const WorkerInfo& worker : snapshot_.workers) {
+    here.emplace(worker.name, worker.incarnation);
+    names.insert(worker.name);
+    Running& running = running_[{worker.name, worker.incarnation}];
+    if (running.calls == nullptr) running.calls = std::make_shared<WorkerCalls>(worker.name);
+    running.router = view.router_incarnation();
+  }
+  Lost lost;
+  for (auto it = running_.begin(); it != running_.end();) {
+    const auto& [key, running] = *it;
+    const bool replaced = !here.contains(key) && names.contains(key.first);
+    const bool left = !here.contains(key) && running.router == view.router_incarnation();
+    const bool idle = !here.contains(key) && running.calls.use_count() == 1;
+    if (replaced || left) lost.push_back(running.calls);
+    it = replaced || left || idle ? running_.erase(it) : std::next(it);
+  }
+  return lost;
 }
 
 void MeshView::TakePeersLocked(const router::v1::View& view) {
@@ -166,14 +197,16 @@ absl::StatusOr<MeshView::Target> MeshView::Pick() {
   EM_ASSIGN_OR_RETURN(const size_t index, PickWorker(snapshot_, model_));
   WorkerInfo& worker = snapshot_.workers[index];
   ++worker.load;  // until the next view says better
-  return Target{worker.name, worker.revision, worker.profile, links_[worker.address].channel};
+  return Target{worker.name, worker.revision, worker.profile, links_[worker.address].channel,
+                running_[{worker.name, worker.incarnation}].calls};
 }
 
 MeshView::Target MeshView::Any() const {
   std::lock_guard lock(mutex_);
   const auto it = std::find_if(snapshot_.workers.begin(), snapshot_.workers.end(),
                                [&](const WorkerInfo& worker) { return worker.model == model_; });
-  return it == snapshot_.workers.end() ? Target{} : Target{it->name, it->revision, it->profile, {}};
+  return it == snapshot_.workers.end() ? Target{}
+                                       : Target{it->name, it->revision, it->profile, {}, {}};
 }
 
 }  // namespace expertmesh::gateway

@@ -10,10 +10,12 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "expertmesh/router/v1/router.pb.h"
 #include "gateway/core/worker_picker.h"
+#include "gateway/worker_calls.h"
 #include "services/lifecycle/process.h"
 
 namespace expertmesh::gateway {
@@ -25,7 +27,9 @@ class MeshView {
       : model_(std::move(model)), process_(process) {}
 
   /// RouterClient's callbacks. A router that starts anew first sends views without a placement;
-  /// they do not replace what an earlier one said.
+  /// they do not replace what an earlier one said. The calls of a worker that leaves the view of a
+  /// router that knew it end at once with kPeerLost; one that a new router does not know yet may
+  /// only be late.
   void OnView(const router::v1::View& view);
   void OnRouter(const std::string& address, bool up, const std::string& reason);
   /// Looks at the connections, so that a dead worker is noticed without a router. Call it a few
@@ -38,6 +42,7 @@ class MeshView {
     std::string revision;
     std::string profile;
     std::shared_ptr<grpc::Channel> channel;
+    std::shared_ptr<WorkerCalls> calls;
   };
   /// The least loaded one. kDraining, kNotReady until every expert group and an attention worker
   /// were seen once, then kExpertsUnavailable or kNoAttentionWorker while some are missing.
@@ -57,8 +62,15 @@ class MeshView {
     std::shared_ptr<grpc::Channel> channel;
     bool down = false;  // failed, and not connected again since
   };
+  using WorkerKey = std::pair<std::string, uint64_t>;  // name, incarnation
+  struct Running {
+    std::shared_ptr<WorkerCalls> calls;
+    uint64_t router = 0;  // incarnation of the last router that had it in its view
+  };
+  using Lost = std::vector<std::shared_ptr<WorkerCalls>>;
 
   void TakeWorkersLocked(const router::v1::View& view);
+  Lost TakeRunningLocked(const router::v1::View& view);
   void TakePeersLocked(const router::v1::View& view);
   void ForgetPeersLocked();
   void CheckLinksLocked();
@@ -68,12 +80,13 @@ class MeshView {
   const std::string model_;
   lifecycle::Process& process_;
   mutable std::mutex mutex_;
-  MeshSnapshot snapshot_;              // guarded by mutex_
-  bool placed_ = false;                // guarded by mutex_: a placement was seen
-  bool worker_seen_ = false;           // guarded by mutex_: a ready worker of the model was seen
-  std::map<std::string, Link> links_;  // guarded by mutex_; attention workers by address
-  std::map<PeerKey, Peer> peers_;      // guarded by mutex_
-  uint64_t departures_ = 0;            // guarded by mutex_
+  MeshSnapshot snapshot_;                 // guarded by mutex_
+  bool placed_ = false;                   // guarded by mutex_: a placement was seen
+  bool worker_seen_ = false;              // guarded by mutex_: a ready worker of the model was seen
+  std::map<std::string, Link> links_;     // guarded by mutex_; attention workers by address
+  std::map<WorkerKey, Running> running_;  // guarded by mutex_; attention workers by start
+  std::map<PeerKey, Peer> peers_;         // guarded by mutex_
+  uint64_t departures_ = 0;               // guarded by mutex_
 };
 
 }  // namespace expertmesh::gateway

@@ -111,9 +111,11 @@ TEST_F(MeshViewTest, AWorkerThatLeavesEndsItsCalls) {
     });
   };
   absl::Status end;
+  std::shared_ptr<WorkerCalls> calls;  // as a call that runs has it
   const auto begin = [&] {
     end = absl::OkStatus();
-    return mesh_->Pick().value().calls->Add(&end, [&](const absl::Status& why) { end = why; });
+    calls = mesh_->Pick().value().calls;
+    return calls->Add(&end, [&](const absl::Status& why) { end = why; });
   };
   mesh_->OnView(of(1, 7));
   ASSERT_TRUE(begin().ok());
