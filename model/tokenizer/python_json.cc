@@ -51,6 +51,10 @@ void WriteString(std::string_view text, std::string& out) {
 
 // The shortest digits that read back as the same number; exponents from 1e16 and below 1e-4.
 void WriteDouble(double value, std::string& out) {
+  if (!std::isfinite(value)) {  // of numbers like 1e999
+    out += value < 0 ? "-Infinity" : "Infinity";
+    return;
+  }
   char buffer[40];
   const auto done =
       std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific);

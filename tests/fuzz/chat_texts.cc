@@ -12,7 +12,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Require(constant.size() <= size, "a literal is no longer than its source");
   const auto value = model::ParseJson(text);
   if (!value.has_value()) return 0;
-  fuzz::Require(model::ParseJson(model::PythonJson(*value)).has_value(), "still JSON");
+  const std::string again = model::PythonJson(*value);
+  // Python's word for numbers beyond a double is no JSON.
+  const bool infinite = again.find("Infinity") != std::string::npos;
+  fuzz::Require(infinite || model::ParseJson(again).has_value(), "still JSON");
   (void)model::ChatMessagesFromJson(*value).ok();
   return 0;
 }

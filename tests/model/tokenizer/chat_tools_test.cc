@@ -215,6 +215,7 @@ TEST(PythonJson, WritesAsPythonDoes) {
        "[0.1, 1e+16, 1000000000000000.0, 1e-05, 0.0001, -0.0, 100.0]"},
       {R"("\u00e9\u0001\n\"\\\/\u007f")", "\"é\\u0001\\n\\\"\\\\/\x7f\""},
       {"[]", "[]"},
+      {"[1e999,-1e999]", "[Infinity, -Infinity]"},
       {"{}", "{}"},
       {"18446744073709551615", "18446744073709551615"}};
   for (const auto& [text, expected] : cases) EXPECT_EQ(PythonJson(*ParseJson(text)), expected);
