@@ -25,7 +25,9 @@ ExpertDispatcher::ExpertDispatcher(Options options, const base::Clock& clock,
       extra_partials_(metrics.GetCounter(metric::kAttentionExtraPartialRows)),
       layer_seconds_(metrics.GetHistogram(metric::kAttentionDispatchDuration, {{"leg", "layer"}})),
       imbalance_(metrics.GetGauge(metric::kAttentionGateImbalance)),
-      epoch_(metrics.GetGauge(metric::kAttentionPlacementEpoch)) {}
+      epoch_(metrics.GetGauge(metric::kAttentionPlacementEpoch)) {
+  memory_.turn = options_.first_turn;
+}
 
 ExpertDispatcher::~ExpertDispatcher() = default;
 
@@ -83,7 +85,7 @@ void ExpertDispatcher::TakeConnectionChanges() {
     changes.swap(connection_changes_);
     changed_ = false;
   }
-  for (const auto& [worker, up] : changes) credits_.SetUp(worker, up);
+  for (const auto& [worker, up] : changes) memory_.SetUp(worker, up);
 }
 
 void ExpertDispatcher::Begin(const model::MoeCall& call) {
@@ -101,7 +103,7 @@ void ExpertDispatcher::Begin(const model::MoeCall& call) {
     }
     alive_[row] = failures_[row].ok() ? 1 : 0;
   }
-  dispatch_ = std::make_unique<LayerDispatch>(options_.limits, credits_, next_call_id_);
+  dispatch_ = std::make_unique<LayerDispatch>(options_.limits, memory_);
   answers_.clear();
   const DispatchInput input{call.row_count, call.top_k, call.expert_ids, alive_};
   Perform(dispatch_->Start(input, step_view_, layer_start_));

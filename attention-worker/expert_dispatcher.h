@@ -32,6 +32,7 @@ class ExpertDispatcher final : public model::ExpertBackend {
     std::string revision;
     model::Profile profile;
     DispatchLimits limits;
+    uint64_t first_turn = 0;  // another number in every worker; see DispatchMemory::turn
   };
   ExpertDispatcher(Options options, const base::Clock& clock, telemetry::Metrics& metrics);
   ~ExpertDispatcher() override;
@@ -93,8 +94,7 @@ class ExpertDispatcher final : public model::ExpertBackend {
   std::vector<absl::Status> failures_;
   std::unique_ptr<LayerDispatch> dispatch_;
   std::vector<transport::CombineFrame> answers_;  // by part
-  Credits credits_;
-  uint64_t next_call_id_ = 1;
+  DispatchMemory memory_;
   base::Instant layer_start_;
 
   telemetry::Counter dispatch_bytes_;

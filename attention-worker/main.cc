@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
   process_options.role = "attention-worker";
   attention_worker::WorkerOptions options;
   attention_worker::SchedulerOptions& steps = options.scheduler;
-  int64_t wait_ms = 2000;
+  int64_t wait_ms = 1000;
   int64_t timeout_ms = 10000;
   lifecycle::AddProcessFlags(app, process_options);
   app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();

@@ -73,7 +73,7 @@ absl::Status Worker::LoadModel() {
 absl::Status Worker::StartExperts() {
   experts_ = std::make_unique<ExpertDispatcher>(
       ExpertDispatcher::Options{identity_.model, identity_.revision, model_->profile(),
-                                options_.limits},
+                                options_.limits, std::hash<std::string>()(identity_.name)},
       clock_, metrics_);
   link_ = std::make_unique<RouterLink>(identity_.revision, *experts_, process_);
   const auto on_peer = [this](const std::string& peer, bool up, const std::string& why) {

@@ -118,12 +118,13 @@ void LayerDispatch::Fail(PartState& part, size_t index, const absl::Status& stat
   actions.push_back(std::move(action));
 }
 
-void LayerDispatch::TrySend(PartState& part, size_t index, Instant now, DispatchActions& actions) {
+// The least loaded replica with credit that was not tried yet; of equals, the one whose turn it is.
+const Replica* LayerDispatch::Choose(const PartState& part, bool& any_up) const {
   const Pool* pool = PoolNamed(part.part.pool);
   const Replica* best = nullptr;
-  bool any_up = false;
-  for (size_t r = 0; pool != nullptr && r < pool->replicas.size(); ++r) {
-    const Replica& replica = pool->replicas[r];
+  const size_t count = pool == nullptr ? 0 : pool->replicas.size();
+  for (size_t r = 0; r < count; ++r) {
+    const Replica& replica = pool->replicas[(r + turn_) % count];
     const auto& tried = part.tried;
     if (std::find(tried.begin(), tried.end(), replica.name) != tried.end()) continue;
     if (!credits_.up(replica.name)) continue;
@@ -133,17 +134,28 @@ void LayerDispatch::TrySend(PartState& part, size_t index, Instant now, Dispatch
       best = &replica;
     }
   }
-  if (best == nullptr) {
+  return best;
+}
+
+void LayerDispatch::TrySend(PartState& part, size_t index, Instant now, DispatchActions& actions) {
+  bool any_up = false;
+  const Replica* best = Choose(part, any_up);
+  if (any_up) memory_.lost_since.erase(part.part.pool);
+  if (best == nullptr && any_up) {
     // Credits come back with answers, so only the call timeout bounds that wait.
-    const base::Micros bound = any_up ? limits_.call_timeout : limits_.wait_max;
-    if (!any_up) part.tried.clear();  // a replica that comes back may be asked again
-    part.wake = part.since + bound;
+    part.wake = part.since + limits_.call_timeout;
+  } else if (best == nullptr) {
+    part.tried.clear();  // a replica that comes back may be asked again
+    part.wake =
+        memory_.lost_since.try_emplace(part.part.pool, now).first->second + limits_.wait_max;
+  }
+  if (best == nullptr) {
     if (now >= part.wake) Fail(part, index, Unavailable(part), actions);
     return;
   }
   part.state = State::kInFlight;
   part.worker = best->name;
-  part.call_id = next_call_id_++;
+  part.call_id = memory_.next_call_id++;
   part.since = now;
   part.wake = now + limits_.call_timeout;
   credits_.Sent(part.worker, part.part.rows.size());

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "attention-worker/core/credits.h"
+#include "attention-worker/core/dispatch_memory.h"
 #include "attention-worker/core/placement_view.h"
 #include "services/base/clock.h"
 #include "services/base/expert_node.h"
@@ -36,7 +36,7 @@ struct Part {
 };
 
 struct DispatchLimits {
-  base::Micros wait_max{2'000'000};       // how long rows wait for a replica of their pool
+  base::Micros wait_max{1'000'000};       // how long rows wait for a replica of a lost pool
   base::Micros call_timeout{10'000'000};  // how long a call may take
   int refresh_max = 2;                    // re-sends after a refused placement
 };
@@ -53,9 +53,9 @@ using DispatchActions = std::vector<DispatchAction>;
 
 class LayerDispatch {
  public:
-  /// `credits` and `next_call_id` belong to the worker and outlive this layer.
-  LayerDispatch(DispatchLimits limits, Credits& credits, uint64_t& next_call_id)
-      : limits_(limits), credits_(credits), next_call_id_(next_call_id) {}
+  /// `memory` belongs to the worker and outlives this layer.
+  LayerDispatch(DispatchLimits limits, DispatchMemory& memory)
+      : limits_(limits), memory_(memory), credits_(memory.credits), turn_(memory.turn++) {}
 
   DispatchActions Start(const DispatchInput& input, const PlacementView& view, base::Instant now);
   /// Sums arrived; the owner keeps them under the part's index. Unknown calls are ignored.
@@ -98,14 +98,16 @@ class LayerDispatch {
   void Plan(std::span<const uint32_t> rows, size_t old_part, int refreshes, base::Instant now,
             DispatchActions& actions);
   void Advance(base::Instant now, DispatchActions& actions);
+  const Replica* Choose(const PartState& part, bool& any_up) const;
   void TrySend(PartState& part, size_t index, base::Instant now, DispatchActions& actions);
   void Fail(PartState& part, size_t index, const absl::Status& status, DispatchActions& actions);
   absl::Status Unavailable(const PartState& part) const;
   const Pool* PoolNamed(const std::string& name) const;
 
   const DispatchLimits limits_;
-  Credits& credits_;
-  uint64_t& next_call_id_;
+  DispatchMemory& memory_;
+  Credits& credits_;  // memory_.credits
+  const uint64_t turn_;
   DispatchInput input_;
   PlacementView view_;
   std::vector<uint16_t> owner_;  // [row_count, top_k]: part index of each chosen expert

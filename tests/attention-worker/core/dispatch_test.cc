@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -34,7 +35,7 @@ PlacementView TwoPools(uint32_t experts, uint64_t number = 1) {
 class DispatchTest : public testing::Test {
  protected:
   DispatchTest() {
-    for (const char* worker : {"low-0", "low-1", "high-0"}) credits_.SetUp(worker, true);
+    for (const char* worker : {"low-0", "low-1", "high-0"}) memory_.SetUp(worker, true);
   }
 
   DispatchActions Start(const PlacementView& view) {
@@ -53,9 +54,8 @@ class DispatchTest : public testing::Test {
   // Two rows: row 0 chooses 1 and 6, row 1 chooses 2 and 3 (of 8).
   std::vector<uint16_t> experts_ = {1, 6, 2, 3};
   std::vector<uint8_t> alive_ = {1, 1};
-  Credits credits_;
-  uint64_t next_call_ = 1;
-  LayerDispatch dispatch_{DispatchLimits{}, credits_, next_call_};
+  DispatchMemory memory_;
+  LayerDispatch dispatch_{DispatchLimits{}, memory_};
   Instant now_{1000};
 };
 
@@ -93,7 +93,7 @@ TEST_F(DispatchTest, DeadRowsAreNotSent) {
 TEST_F(DispatchTest, LostPeerGoesToTheOtherReplicaAtOnce) {
   const auto sent = Sent(Start(TwoPools(8)));
   const std::string first = sent.contains("low-0") ? "low-0" : "low-1";
-  credits_.SetUp(first, false);
+  memory_.SetUp(first, false);
   const auto again = Sent(
       dispatch_.OnFailure(sent.at(first), Error(Reason::kPeerLost, "gone"), TwoPools(8), now_));
   ASSERT_THAT(again, SizeIs(1));
@@ -113,7 +113,7 @@ TEST_F(DispatchTest, LateAnswerOfALostCallIsIgnored) {
 
 TEST_F(DispatchTest, WithoutAReplicaRowsWaitAndThenFailWithTheReason) {
   const auto sent = Sent(Start(TwoPools(8)));
-  credits_.SetUp("high-0", false);
+  memory_.SetUp("high-0", false);
   auto actions =
       dispatch_.OnFailure(sent.at("high-0"), Error(Reason::kPeerLost, "gone"), TwoPools(8), now_);
   EXPECT_THAT(actions, IsEmpty());
@@ -126,12 +126,59 @@ TEST_F(DispatchTest, WithoutAReplicaRowsWaitAndThenFailWithTheReason) {
   EXPECT_THAT(dispatch_.part(actions[0].part).rows, ElementsAre(0));
 }
 
+TEST_F(DispatchTest, OneWaitServesEveryoneWhoMeetsTheSameLoss) {
+  memory_.SetUp("high-0", false);
+  Start(TwoPools(8));
+  const base::Micros wait = DispatchLimits{}.wait_max;
+  // Another step begins when most of the wait is over: it gets the rest of it, not a new one.
+  LayerDispatch later(DispatchLimits{}, memory_);
+  const DispatchInput input{alive_.size(), 2, experts_, alive_};
+  later.Start(input, TwoPools(8), now_ + (wait - base::Micros(10)));
+  EXPECT_EQ(later.next_wake(), now_ + wait);
+  // And one that begins after it fails at once.
+  LayerDispatch late(DispatchLimits{}, memory_);
+  const auto actions = late.Start(input, TwoPools(8), now_ + wait);
+  EXPECT_TRUE(std::any_of(actions.begin(), actions.end(), [](const DispatchAction& action) {
+    return action.kind == Kind::kFailRows;
+  }));
+  // A worker that connects ends the outage; the next loss is waited for anew.
+  memory_.SetUp("high-0", true);
+  memory_.SetUp("high-0", false);
+  LayerDispatch anew(DispatchLimits{}, memory_);
+  anew.Start(input, TwoPools(8), now_ + 5 * wait);
+  EXPECT_EQ(anew.next_wake(), now_ + 6 * wait);
+}
+
+TEST_F(DispatchTest, IdleReplicasTakeTurns) {
+  const DispatchInput input{alive_.size(), 2, experts_, alive_};
+  std::map<std::string, int> calls;
+  for (int layer = 0; layer < 6; ++layer) {
+    LayerDispatch dispatch(DispatchLimits{}, memory_);
+    for (const auto& [worker, call] : Sent(dispatch.Start(input, TwoPools(8), now_))) {
+      ++calls[worker];
+      dispatch.OnAnswer(call, 100, now_);
+    }
+  }
+  EXPECT_EQ(calls, (std::map<std::string, int>{{"low-0", 3}, {"low-1", 3}, {"high-0", 6}}));
+}
+
+TEST_F(DispatchTest, TheLessLoadedReplicaGoesBeforeTheOneWhoseTurnItIs) {
+  const DispatchInput input{alive_.size(), 2, experts_, alive_};
+  memory_.credits.Sent("low-0", 100);
+  for (int layer = 0; layer < 4; ++layer) {
+    LayerDispatch dispatch(DispatchLimits{}, memory_);
+    const auto sent = Sent(dispatch.Start(input, TwoPools(8), now_));
+    EXPECT_TRUE(sent.contains("low-1")) << layer;
+    for (const auto& [worker, call] : sent) dispatch.OnAnswer(call, 100, now_);
+  }
+}
+
 TEST_F(DispatchTest, AReplicaThatComesInTimeSavesTheRows) {
-  credits_.SetUp("high-0", false);
+  memory_.SetUp("high-0", false);
   EXPECT_THAT(Sent(Start(TwoPools(8))), SizeIs(1));
   PlacementView view = TwoPools(8);
   view.pools[1].replicas.push_back({"high-9", 9, "z"});
-  credits_.SetUp("high-9", true);
+  memory_.SetUp("high-9", true);
   EXPECT_THAT(Sent(dispatch_.OnChange(view, now_ + base::Micros(5))), SizeIs(1));
 }
 
@@ -191,11 +238,11 @@ TEST_F(DispatchTest, ABadFrameIsNeverANumber) {
 }
 
 TEST_F(DispatchTest, CreditsHoldBackWhatAWorkerDidNotOffer) {
-  credits_.Sent("high-0", 5);
-  credits_.Answered("high-0", 1, 0);  // four in flight, no more wanted
+  memory_.credits.Sent("high-0", 5);
+  memory_.credits.Answered("high-0", 1, 0);  // four in flight, no more wanted
   const auto sent = Sent(Start(TwoPools(8)));
   EXPECT_FALSE(sent.contains("high-0"));
-  credits_.Answered("high-0", 4, 10);
+  memory_.credits.Answered("high-0", 4, 10);
   EXPECT_TRUE(Sent(dispatch_.OnChange(TwoPools(8), now_)).contains("high-0"));
 }
 
