@@ -32,17 +32,34 @@ class AnswerQueue {
     queue_.push_back(std::move(message));
     if (queue_.size() == 1) reactor_->StartWrite(&queue_.front());
   }
-  void Written() {
+  void Written(bool ok) {
     std::lock_guard lock(mutex_);
     queue_.pop_front();
-    if (!queue_.empty() && !finishing_) reactor_->StartWrite(&queue_.front());
+    if (finishing_) return;
+    if (!ok) queue_.clear();  // the stream is broken; OnCancel or OnDone ends it
+    if (!queue_.empty()) reactor_->StartWrite(&queue_.front());
+    FinishIfAnswered();
+  }
+  // The peer sends no more calls: the stream ends when those that it sent are answered.
+  void NoMoreCalls() {
+    std::lock_guard lock(mutex_);
+    calls_ended_ = true;
+    FinishIfAnswered();
+  }
+  // A call was taken over, and is done with: answered, or its reply was thrown away.
+  void Owe() {
+    std::lock_guard lock(mutex_);
+    ++owed_;
+  }
+  void Settle() {
+    std::lock_guard lock(mutex_);
+    --owed_;
+    FinishIfAnswered();
   }
   // After this nothing is written; Finish is called once.
   void Finish(const grpc::Status& status) {
     std::lock_guard lock(mutex_);
-    if (finishing_) return;
-    finishing_ = true;
-    reactor_->Finish(status);
+    FinishLocked(status);
   }
   void Detach() {
     std::lock_guard lock(mutex_);
@@ -50,10 +67,33 @@ class AnswerQueue {
   }
 
  private:
+  void FinishIfAnswered() {
+    if (calls_ended_ && owed_ == 0 && queue_.empty()) FinishLocked(grpc::Status::OK);
+  }
+  void FinishLocked(const grpc::Status& status) {
+    if (finishing_ || reactor_ == nullptr) return;
+    finishing_ = true;
+    reactor_->Finish(status);
+  }
+
   std::mutex mutex_;
   StreamReactor* reactor_;              // guarded by mutex_; null once the stream is gone
   bool finishing_ = false;              // guarded by mutex_
+  bool calls_ended_ = false;            // guarded by mutex_
+  size_t owed_ = 0;                     // guarded by mutex_; calls that are not done with
   std::deque<grpc::ByteBuffer> queue_;  // guarded by mutex_; front() is being written
+};
+
+// Lives as long as anyone can still answer the call.
+struct OpenCall {
+  explicit OpenCall(std::shared_ptr<AnswerQueue> queue) : answers(std::move(queue)) {
+    answers->Owe();
+  }
+  ~OpenCall() { answers->Settle(); }
+  OpenCall(const OpenCall&) = delete;
+  OpenCall& operator=(const OpenCall&) = delete;
+
+  const std::shared_ptr<AnswerQueue> answers;
 };
 
 class DispatchReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
@@ -79,17 +119,17 @@ class DispatchReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      answers_->Finish(grpc::Status::OK);
+      answers_->NoMoreCalls();
       return;
     }
     handler_(FromByteBuffer(message_, ParseDispatchFrame, *buffers_),
-             [answers = answers_](CombineFrame answer) {
-               answers->Push(ToByteBuffer(std::move(answer)));
+             [call = std::make_shared<OpenCall>(answers_)](CombineFrame answer) {
+               call->answers->Push(ToByteBuffer(std::move(answer)));
              });
     message_.Clear();
     StartRead(&message_);
   }
-  void OnWriteDone(bool /*ok*/) override { answers_->Written(); }
+  void OnWriteDone(bool ok) override { answers_->Written(ok); }
   void OnCancel() override { answers_->Finish(grpc::Status::CANCELLED); }
   void OnDone() override {
     answers_->Detach();

@@ -71,6 +71,7 @@ TEST(Server, RefusesAddressesThatItCannotHave) {
   const auto socket = StartOn(folder.address("s"));
   for (const std::string& listen :
        {port->address(), socket->address(), folder.address("no-folder/s"), std::string("nonsense"),
+        std::string("127.0.0.1:99999"), std::string("127.0.0.1:-1"), std::string("127.0.0.1:http"),
         "unix:/tmp/" + std::string(200, 'a')}) {
     const auto second = Server::Start({listen, nullptr}, {&OkService()});
     EXPECT_EQ(base::ReasonOf(second.status()), Reason::kInvalidArgument) << listen;

@@ -5,8 +5,11 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 
+#include "expertmesh/expert/v1/expert.grpc.pb.h"
 #include "services/base/status.h"
+#include "services/rpc/channel.h"
 #include "services/rpc/server.h"
 #include "services/transport/dispatch_server.h"
 #include "services/transport/grpc_transport.h"
@@ -301,6 +304,31 @@ TEST_P(GrpcOnlyTest, AnotherIncarnationAtTheAddressIsNotAPeer) {
   transport_->AddPeer({"stranger", 8, server_->address()});
   transport_->Submit("stranger", Purpose::kDecode, Frame(1, 1), log_.For(1));
   EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
+}
+
+// A peer that has sent its last call still gets every answer, and only then the end of the stream.
+TEST_P(GrpcOnlyTest, CallsBeforeAHalfCloseAreAnswered) {
+  const auto channel = rpc::MakeChannel(server_->address());
+  const auto stub = expert::v1::ExpertService::NewStub(channel);
+  for (const bool held : {true, false}) {
+    if (held) experts_.Hold();
+    grpc::ClientContext context;
+    const auto stream = stub->Dispatch(&context);
+    for (uint64_t call = 1; call <= 5; ++call) {
+      const DispatchFrame frame = Frame(call, static_cast<float>(call));
+      expert::v1::DispatchRequest request;
+      *request.mutable_header() = frame.header;
+      request.set_payload(frame.payload.data(), frame.payload.size());
+      ASSERT_TRUE(stream->Write(request));
+    }
+    ASSERT_TRUE(stream->WritesDone());
+    if (held) experts_.ReleaseBackwards(5);
+    std::set<uint64_t> answered;
+    expert::v1::DispatchResponse response;
+    while (stream->Read(&response)) answered.insert(response.header().call_id());
+    EXPECT_EQ(answered, (std::set<uint64_t>{1, 2, 3, 4, 5}));
+    EXPECT_TRUE(stream->Finish().ok());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, GrpcOnlyTest,
