@@ -88,8 +88,8 @@ struct Golden {
   const char* prompt;
 };
 
-constexpr ChatOptions kChat;
-constexpr ChatOptions kThinking = {.thinking = true};
+const ChatOptions kChat = {};
+const ChatOptions kThinking = {.thinking = true};
 
 const Golden kGoldens[] = {
     {"calls", kV3, kCalls, kChat,
