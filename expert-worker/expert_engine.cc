@@ -21,8 +21,16 @@ using transport::Reply;
 namespace metric = telemetry::metric;
 
 namespace {
+
 constexpr uint32_t kLayersMax = 1024;
+
+// The bytes are wrong, rather than the moment or the address.
+bool IsBadInput(Reason reason) {
+  return reason == Reason::kFrameVersion || reason == Reason::kFrameMalformed ||
+         reason == Reason::kFrameChecksum || reason == Reason::kNonFinite;
 }
+
+}  // namespace
 
 ExpertEngine::ExpertEngine(std::unique_ptr<model::ExpertSlice> slice, Options options,
                            const base::Clock& clock, telemetry::Metrics& metrics)
@@ -83,10 +91,14 @@ absl::StatusOr<base::ExpertBatch> ExpertEngine::Check(const DispatchFrame& frame
     return Error(Reason::kProfileMismatch,
                  absl::StrCat("profile ", h.profile(), " meets ", slice_->profile().name));
   }
-  if (h.hidden_size() != slice_->hidden_size() || !slice_->HasRoutedExperts(h.layer())) {
+  if (h.hidden_size() != slice_->hidden_size()) {
     return Error(Reason::kFrameMalformed,
-                 absl::StrCat("no routed experts in layer ", h.layer(), ", or hidden_size ",
-                              h.hidden_size(), " is not ", slice_->hidden_size()));
+                 absl::StrCat("hidden_size ", h.hidden_size(), " is not the model's ",
+                              slice_->hidden_size()));
+  }
+  if (!slice_->HasRoutedExperts(h.layer())) {
+    return Error(Reason::kFrameMalformed,
+                 absl::StrCat("layer ", h.layer(), " has no routed experts"));
   }
   {
     std::lock_guard lock(mutex_);
@@ -98,10 +110,10 @@ absl::StatusOr<base::ExpertBatch> ExpertEngine::Check(const DispatchFrame& frame
 }
 
 void ExpertEngine::Refuse(uint64_t call_id, const absl::Status& status, const Reply& reply) {
-  metrics_
-      .GetCounter(metric::kExpertRefused,
-                  {{"reason", std::string(base::ReasonName(base::ReasonOf(status)))}})
-      .Add();
+  const Reason reason = base::ReasonOf(status);
+  const telemetry::Metrics::Labels labels = {{"reason", std::string(base::ReasonName(reason))}};
+  metrics_.GetCounter(metric::kExpertRefused, labels).Add();
+  if (IsBadInput(reason)) metrics_.GetCounter(metric::kBadInput, labels).Add();
   reply(transport::BuildRefusal(call_id, status));
 }
 

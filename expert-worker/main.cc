@@ -3,7 +3,7 @@
 #include <chrono>
 #include <iostream>
 
-#include "expert-worker/expert_service.h"
+#include "expert-worker/worker.h"
 #include "services/lifecycle/process.h"
 #include "services/telemetry/metrics.h"
 

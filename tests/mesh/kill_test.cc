@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
 #include <chrono>
+#include <future>
+#include <set>
 
 #include "services/base/status.h"
 #include "services/rpc/channel.h"
@@ -20,6 +23,11 @@ using base::Reason;
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kSeen(2);
+// From the loss of a process to the end of the last request that needs it. The mesh waits for a
+// replica for a second, and notices a process that stands still after 1.5 s; the rest is for a
+// machine at work.
+constexpr std::chrono::milliseconds kEnded(3000);
+constexpr std::chrono::milliseconds kEndedStandsStill(4000);
 
 // Asks again and again, without a pause, until the page says it or the time is over.
 bool SaysWithin(const std::string& address, const std::string& path, const std::string& text,
@@ -41,10 +49,14 @@ class KillTest : public testing::Test {
     mesh_ = std::make_unique<LocalMesh>(spec);
   }
   void SetUp() override { ASSERT_TRUE(mesh_->WaitReady()); }
+  // One that stands still would not end with the mesh.
+  void TearDown() override {
+    if (!victim_.empty()) mesh_->process(victim_).Signal(SIGKILL);
+  }
 
-  // Begins a long answer through the gateway's gRPC door, stops `victim` once tokens flow, then
-  // kills it.
-  absl::Status KillDuringAnswer(const std::string& victim) {
+  // Begins a long answer through the gateway's gRPC door and kills `victim` once tokens flow. With
+  // SIGSTOP it only stands still, and with every connection open.
+  absl::Status KillDuringAnswer(const std::string& victim, int signal = SIGKILL) {
     const auto stub =
         inference::v1::InferenceService::NewStub(rpc::MakeChannel(mesh_->Address("gateway")));
     inference::v1::GenerateRequest request;
@@ -60,27 +72,64 @@ class KillTest : public testing::Test {
     while (reader->Read(&event)) {
       tokens_ += event.has_token() ? 1 : 0;
       if (killed || !event.has_token()) continue;
-      Kill(victim);
+      Kill(victim, signal);
       killed = true;
     }
     EXPECT_TRUE(killed);
+    ended_after_ = steady_clock::now() - killed_at_.load();
     return rpc::FromGrpcStatus(reader->Finish());
   }
 
-  void Kill(const std::string& victim) {
+  void Kill(const std::string& victim, int signal = SIGKILL) {
+    victim_ = victim;
     mesh_->process(victim).Signal(SIGSTOP);  // nothing of it moves on meanwhile
     killed_at_ = steady_clock::now();
-    mesh_->process(victim).Signal(SIGKILL);
+    if (signal != SIGSTOP) mesh_->process(victim).Signal(signal);
+  }
+
+  // A long answer is under way and new requests come in all the time while `victim` is lost, until
+  // one is refused before it got a worker. Every one of them ends within `bound` of the loss, with
+  // one of `codes`.
+  void ExpectRacersEnd(const std::string& victim, int signal, Reason reason,
+                       const std::set<std::string>& codes, std::chrono::milliseconds bound) {
+    std::atomic<bool> stop{false};
+    std::vector<std::future<void>> racers;
+    for (int i = 0; i < 4; ++i) {
+      racers.push_back(std::async(std::launch::async, [&] {
+        while (!stop) {
+          const HttpResponse answer = Chat();
+          if (answer.status == 200) continue;
+          const auto now = steady_clock::now();
+          EXPECT_EQ(answer.status, 503) << answer.body;
+          EXPECT_TRUE(codes.contains(CodeOf(answer.body))) << answer.body;
+          EXPECT_LT(now - killed_at_.load(), bound) << answer.body;
+          break;
+        }
+      }));
+    }
+    EXPECT_EQ(base::ReasonOf(KillDuringAnswer(victim, signal)), reason);
+    EXPECT_LT(ended_after_, bound);
+    for (auto& racer : racers) {
+      EXPECT_EQ(racer.wait_until(killed_at_.load() + kPatience), std::future_status::ready);
+    }
+    stop = true;
+  }
+  static std::string CodeOf(const std::string& body) {
+    const std::string mark = "\"code\":\"";
+    const size_t at = body.find(mark);
+    if (at == std::string::npos) return "";
+    const size_t begin = at + mark.size();
+    return body.substr(begin, body.find('"', begin) - begin);
   }
 
   // Each of `watchers` shows `peer` as down in /statusz and in its gauge.
   void ExpectSeen(const std::string& peer, const std::vector<std::string>& watchers) {
     for (const std::string& watcher : watchers) {
       const std::string admin = mesh_->AdminAddress(watcher);
-      EXPECT_TRUE(SaysWithin(admin, "/statusz", DownText(peer), killed_at_ + kSeen))
+      EXPECT_TRUE(SaysWithin(admin, "/statusz", DownText(peer), killed_at_.load() + kSeen))
           << watcher << ": " << HttpGet(admin, "/statusz");
-      EXPECT_TRUE(
-          SaysWithin(admin, "/metrics", "peer_up{peer=\"" + peer + "\"", killed_at_ + kSeen));
+      EXPECT_TRUE(SaysWithin(admin, "/metrics", "peer_up{peer=\"" + peer + "\"",
+                             killed_at_.load() + kSeen));
       const std::string metrics = HttpGet(admin, "/metrics");
       const size_t at = metrics.find("peer_up{peer=\"" + peer + "\"");
       ASSERT_NE(at, std::string::npos) << watcher;
@@ -106,19 +155,44 @@ class KillTest : public testing::Test {
   }
 
   std::unique_ptr<LocalMesh> mesh_;
-  steady_clock::time_point killed_at_;
+  std::string victim_;  // the last one killed
+  std::atomic<steady_clock::time_point> killed_at_{};
+  steady_clock::duration ended_after_{};
   int tokens_ = 0;
 };
 
 TEST_F(KillTest, ExpertWorker) {
   EXPECT_EQ(base::ReasonOf(KillDuringAnswer("expert-1")), Reason::kExpertsUnavailable);
+  EXPECT_LT(ended_after_, kEnded);
   ExpectSeen("expert-1", {"router", "attention", "gateway"});
   ExpectRefusal("experts_unavailable");
 }
 
 TEST_F(KillTest, AttentionWorker) {
   EXPECT_EQ(base::ReasonOf(KillDuringAnswer("attention")), Reason::kPeerLost);
+  EXPECT_LT(ended_after_, kEnded);
   ExpectSeen("attention", {"router", "gateway"});
+  ExpectRefusal("no_attention_worker");
+}
+
+TEST_F(KillTest, RequestsThatRaceWithTheDeathOfAnExpertWorker) {
+  ExpectRacersEnd("expert-1", SIGKILL, Reason::kExpertsUnavailable, {"experts_unavailable"},
+                  kEnded);
+}
+
+TEST_F(KillTest, AnExpertWorkerThatStandsStill) {
+  ExpectRacersEnd("expert-1", SIGSTOP, Reason::kExpertsUnavailable, {"experts_unavailable"},
+                  kEndedStandsStill);
+}
+
+TEST_F(KillTest, RequestsThatRaceWithTheDeathOfAnAttentionWorker) {
+  ExpectRacersEnd("attention", SIGKILL, Reason::kPeerLost, {"peer_lost", "no_attention_worker"},
+                  kEnded);
+}
+
+TEST_F(KillTest, AnAttentionWorkerThatStandsStill) {
+  ExpectRacersEnd("attention", SIGSTOP, Reason::kPeerLost, {"peer_lost", "no_attention_worker"},
+                  kEnded);
   ExpectRefusal("no_attention_worker");
 }
 

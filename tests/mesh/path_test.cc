@@ -19,11 +19,14 @@ namespace {
 
 using base::Reason;
 
-uint64_t RowsOf(const LocalMesh& mesh, const std::string& worker) {
+uint64_t CounterOf(const LocalMesh& mesh, const std::string& worker, const std::string& series) {
   const std::string page = HttpGet(mesh.AdminAddress(worker), "/metrics");
-  const std::string name = "\nexpertmesh_expert_worker_rows_total ";
+  const std::string name = "\nexpertmesh_expert_worker_" + series + " ";
   const size_t at = page.find(name);
   return at == std::string::npos ? 0 : std::strtoull(page.c_str() + at + name.size(), nullptr, 10);
+}
+uint64_t RowsOf(const LocalMesh& mesh, const std::string& worker) {
+  return CounterOf(mesh, worker, "rows_total");
 }
 
 TEST(PathTest, AStreamedAnswerUsesEveryExpertWorker) {
@@ -47,6 +50,30 @@ TEST(PathTest, AStreamedAnswerUsesEveryExpertWorker) {
   EXPECT_TRUE(answer.body.ends_with("data: [DONE]\n\n")) << answer.body;
   for (int i = 0; i < 3; ++i) {
     EXPECT_GT(RowsOf(mesh, "expert-" + std::to_string(i)), before[i]) << "expert-" << i;
+  }
+}
+
+TEST(PathTest, ReplicasOfAPoolShareItsLoad) {
+  MeshSpec spec;
+  spec.model = TinyModel();
+  spec.slices = {"0-15", "0-15", "16-31", "16-31"};
+  spec.gateway = true;
+  LocalMesh mesh(spec);
+  ASSERT_TRUE(mesh.WaitReady());
+  std::vector<uint64_t> before;
+  for (int i = 0; i < 4; ++i) before.push_back(RowsOf(mesh, "expert-" + std::to_string(i)));
+  const HttpResponse answer = HttpPost(
+      mesh.HttpAddress(), "/v1/completions",
+      R"({"model":"tiny-v3","prompt":"Explain MoE","max_tokens":64,"temperature":1,"seed":1})");
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  std::vector<uint64_t> rows;
+  for (int i = 0; i < 4; ++i) {
+    rows.push_back(RowsOf(mesh, "expert-" + std::to_string(i)) - before[i]);
+  }
+  for (int pool = 0; pool < 4; pool += 2) {
+    const uint64_t all = rows[pool] + rows[pool + 1];
+    EXPECT_GT(4 * rows[pool], all) << rows[pool] << " of " << all;  // more than a quarter
+    EXPECT_GT(4 * rows[pool + 1], all) << rows[pool + 1] << " of " << all;
   }
 }
 
@@ -172,6 +199,16 @@ TEST(ExpertRefusalTest, EveryBadFrameGetsItsReasonAndTheStreamGoesOn) {
   EXPECT_EQ(raw.Spoilt([](auto& f) { f.header.set_row_count(0x7FFFFFFF); }),
             Reason::kFrameMalformed);
   EXPECT_EQ(raw.Send(raw.Frame()), Reason::kUnspecified);
+  // Bytes that are wrong count as bad input, a wrong address or moment does not.
+  const auto bad = [&](const std::string& reason) {
+    return CounterOf(mesh, "expert-0", "bad_input_total{reason=\"" + reason + "\"}");
+  };
+  EXPECT_EQ(bad("FRAME_VERSION"), 1u);
+  EXPECT_EQ(bad("FRAME_CHECKSUM"), 1u);
+  EXPECT_EQ(bad("FRAME_MALFORMED"), 5u);
+  EXPECT_EQ(bad("NON_FINITE"), 1u);
+  EXPECT_EQ(bad("EXPERT_NOT_HOSTED"), 0u);
+  EXPECT_EQ(bad("EPOCH_STALE"), 0u);
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ class Worker {
 
  private:
   explicit Worker(lifecycle::Process& process) : process_(process) {}
-  void Register(const WorkerOptions& options, telemetry::Metrics& metrics);
+  void Register(const WorkerOptions& options);
 
   lifecycle::Process& process_;
   base::SteadyClock clock_;

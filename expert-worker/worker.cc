@@ -1,4 +1,4 @@
-#include "expert-worker/expert_service.h"
+#include "expert-worker/worker.h"
 
 #include <utility>
 
@@ -59,11 +59,11 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
   EM_RETURN_IF_ERROR(process.Announce(worker->server_->address()));
   worker->server_->SetServing(true);
   process.SetReady();
-  worker->Register(options, metrics);
+  worker->Register(options);
   return worker;
 }
 
-void Worker::Register(const WorkerOptions& options, telemetry::Metrics& /*metrics*/) {
+void Worker::Register(const WorkerOptions& options) {
   const expert::v1::DescribeResponse description = engine_->Describe();
   router::v1::Hello hello;
   hello.set_role(common::v1::ROLE_EXPERT_WORKER);
