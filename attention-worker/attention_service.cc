@@ -1,8 +1,12 @@
 #include "attention-worker/attention_service.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,10 +25,15 @@ using inference::v1::GenerateResponse;
 namespace {
 
 absl::Status TakePrompt(const GenerateRequest& request, std::vector<uint32_t>& prompt) {
-  for (const auto& segment : request.segments()) {
-    if (!segment.has_tokens()) {
+  for (int i = 0; i < request.segments_size(); ++i) {
+    const auto& segment = request.segments(i);
+    if (segment.has_text()) {
       return Error(Reason::kUnsupported,
                    "this worker takes token runs only; send text through the gateway");
+    }
+    if (segment.has_media()) return Error(Reason::kUnsupported, "the model takes no media");
+    if (!segment.has_tokens()) {
+      return Error(Reason::kInvalidArgument, absl::StrCat("segments[", i, "] is empty"));
     }
     prompt.insert(prompt.end(), segment.tokens().ids().begin(), segment.tokens().ids().end());
   }
@@ -82,7 +91,8 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
     std::shared_ptr<GenerateStream> stream;
   };
 
-  explicit GenerateStream(AttentionEngine& engine) : engine_(engine) {}
+  GenerateStream(AttentionEngine& engine, std::string request_id)
+      : engine_(engine), request_id_(std::move(request_id)) {}
 
   Reactor* MakeReactor() {
     reactor_ = new Reactor(shared_from_this());
@@ -94,7 +104,7 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
     Push(std::move(started));
     const auto lane = engine_.Submit(std::move(request), shared_from_this());
     if (!lane.ok()) {
-      Fail(lane.status());
+      End(lane.status());
       return;
     }
     bool cancelled = false;
@@ -106,7 +116,14 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
     if (cancelled) engine_.Cancel(*lane);
   }
 
-  void Fail(const absl::Status& status) {
+  // The end of the stream, good or bad; once.
+  void End(const absl::Status& status) {
+    const auto time = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - start_);
+    spdlog::info("request id={} status={} reason={} prompt_tokens={} completion_tokens={} ms={}",
+                 request_id_, absl::StatusCodeToString(status.code()),
+                 status.ok() ? finish_reason_ : base::ReasonName(base::ReasonOf(status)),
+                 prompt_tokens_, completion_tokens_, time.count());
     std::lock_guard lock(mutex_);
     end_ = rpc::ToGrpcStatus(status);
     ended_ = true;
@@ -114,6 +131,7 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
   }
 
   void OnToken(const LaneToken& token) override {
+    ++completion_tokens_;
     GenerateResponse response;
     auto* out = response.mutable_token();
     out->set_id(token.id);
@@ -126,18 +144,19 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
 
   void OnEnd(const absl::StatusOr<LaneEnd>& end) override {
     if (!end.ok()) {
-      Fail(end.status());
+      End(end.status());
       return;
     }
     GenerateResponse response;
     auto* out = response.mutable_finished();
     out->set_reason(end->reason == FinishReason::kStop ? inference::v1::FINISH_REASON_STOP
                                                        : inference::v1::FINISH_REASON_LENGTH);
+    finish_reason_ = end->reason == FinishReason::kStop ? "stop" : "length";
     out->set_prompt_tokens(static_cast<uint32_t>(prompt_tokens_));
     out->set_completion_tokens(static_cast<uint32_t>(end->generated));
     for (uint64_t hash : end->state_hashes) out->add_state_hashes(hash);
     Push(std::move(response));
-    Fail(absl::OkStatus());
+    End(absl::OkStatus());
   }
 
  private:
@@ -183,7 +202,12 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
   }
 
   AttentionEngine& engine_;
+  const std::string request_id_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  // Of gRPC's thread until the lane begins, then of the engine's.
   size_t prompt_tokens_ = 0;
+  size_t completion_tokens_ = 0;
+  std::string_view finish_reason_;
   std::mutex mutex_;
   Reactor* reactor_ = nullptr;          // guarded by mutex_; null once the call is over
   base::LaneId lane_{};                 // guarded by mutex_
@@ -205,7 +229,13 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
       (!model.revision().empty() && model.revision() != identity.revision)) {
     return Error(Reason::kModelNotFound,
                  absl::StrCat("model \"", model.model(), "\" revision \"", model.revision(),
-                              "\" is not served here, but \"", identity.model, "\""));
+                              "\" is not served here, but \"", identity.model, "\" revision \"",
+                              identity.revision, "\""));
+  }
+  if (!request.request_id().empty() && !rpc::IsIdentityValue(request.request_id())) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("request_id must have 1 to ", rpc::kIdentityBytesMax,
+                              " characters of A-Z a-z 0-9 . _ -"));
   }
   LaneRequest lane;
   EM_RETURN_IF_ERROR(TakePrompt(request, lane.prompt));
@@ -224,15 +254,18 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
 
 grpc::ServerWriteReactor<GenerateResponse>* GenerateService::Generate(
     grpc::CallbackServerContext* context, const GenerateRequest* request) {
-  const auto stream = std::make_shared<GenerateStream>(engine_);
+  const auto identity = rpc::IdentityOf(*context);
+  std::string request_id = identity.ok() ? identity->request_id : std::string();
+  if (request_id.empty() && rpc::IsIdentityValue(request->request_id())) {
+    request_id = request->request_id();
+  }
+  const auto stream = std::make_shared<GenerateStream>(engine_, std::move(request_id));
   auto* reactor = stream->MakeReactor();
   const auto refuse = [&](const absl::Status& status) {
-    stream->Fail(status);
+    stream->End(status);
     return reactor;
   };
-  if (const auto identity = rpc::IdentityOf(*context); !identity.ok()) {
-    return refuse(identity.status());
-  }
+  if (!identity.ok()) return refuse(identity.status());
   if (const absl::Status deadline = rpc::RequireDeadline(*context); !deadline.ok()) {
     return refuse(deadline);
   }

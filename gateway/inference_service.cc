@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gateway/core/http_target.h"
 #include "gateway/generation.h"
+#include "gateway/request_log.h"
 #include "model/tokenizer/detokenizer.h"
 #include "services/base/status.h"
 #include "services/rpc/identity.h"
@@ -31,7 +32,20 @@ absl::StatusOr<GenerateRequest> Tokenized(const Api& api, const GenerateRequest&
                                     "' is not served here, but '", api.model, "'"));
   }
   if (out.request_id().empty()) out.set_request_id(request_id);
-  for (auto& segment : *out.mutable_segments()) {
+  if (!out.request_id().empty() && !rpc::IsIdentityValue(out.request_id())) {
+    return base::Error(base::Reason::kInvalidArgument,
+                       absl::StrCat("request_id must have 1 to ", rpc::kIdentityBytesMax,
+                                    " characters of A-Z a-z 0-9 . _ -"));
+  }
+  for (int i = 0; i < out.segments_size(); ++i) {
+    auto& segment = *out.mutable_segments(i);
+    if (segment.has_media()) {
+      return base::Error(base::Reason::kUnsupported, "the model takes no media");
+    }
+    if (!segment.has_text() && !segment.has_tokens()) {
+      return base::Error(base::Reason::kInvalidArgument,
+                         absl::StrCat("segments[", i, "] is empty; give text or tokens"));
+    }
     if (!segment.has_text()) continue;
     EM_ASSIGN_OR_RETURN(const auto ids, api.tokenizer->Encode(segment.text().text(), false));
     segment.mutable_tokens()->mutable_ids()->Add(ids.begin(), ids.end());
@@ -55,7 +69,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     const std::shared_ptr<Relay> relay;
   };
 
-  explicit Relay(const Api& api) : detokenizer_(*api.tokenizer, true) {}
+  Relay(const Api& api, std::string request_id) : detokenizer_(*api.tokenizer, true) {
+    record_.request_id = std::move(request_id);
+    record_.endpoint = "grpc_generate";
+  }
 
   Reactor* MakeReactor() {
     reactor_ = new Reactor(shared_from_this());
@@ -67,6 +84,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     {
       std::lock_guard lock(mutex_);
       if (reactor_ == nullptr) return;
+      record_.worker = target.worker;
       generation_ = std::make_unique<Generation>(target.channel, target.calls, std::move(request),
                                                  identity, budget, [weak = weak_from_this()] {
                                                    if (const auto self = weak.lock()) self->Pump();
@@ -78,11 +96,28 @@ class Relay final : public std::enable_shared_from_this<Relay> {
 
   void Refuse(const absl::Status& status) {
     std::lock_guard lock(mutex_);
-    finished_ = true;
-    reactor_->Finish(rpc::ToGrpcStatus(status));
+    FinishLocked(status);
   }
 
  private:
+  void FinishLocked(const absl::Status& status) {
+    finished_ = true;
+    record_.status = absl::StatusCodeToString(status.code());
+    if (!status.ok()) record_.reason = base::ReasonName(base::ReasonOf(status));
+    reactor_->Finish(rpc::ToGrpcStatus(status));
+  }
+
+  void Note(GenerateResponse& event) {
+    if (event.has_started()) record_.prompt_tokens = event.started().prompt_tokens();
+    if (event.has_finished()) {
+      const bool stop = event.finished().reason() == inference::v1::FINISH_REASON_STOP;
+      record_.reason = stop ? "stop" : "length";
+    }
+    if (!event.has_token()) return;
+    ++record_.completion_tokens;
+    event.mutable_token()->set_text(detokenizer_.Push(event.token().id()));
+  }
+
   void Written() {
     {
       std::lock_guard lock(mutex_);
@@ -103,6 +138,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     std::lock_guard lock(mutex_);
     reactor_ = nullptr;
     last = std::move(generation_);
+    LogRequest(record_);
   }
 
   void Pump() {
@@ -114,18 +150,18 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     }
     if (next_ < batch_.events.size()) {
       GenerateResponse& event = batch_.events[next_];
-      if (event.has_token()) event.mutable_token()->set_text(detokenizer_.Push(event.token().id()));
+      Note(event);
       writing_ = true;
       reactor_->StartWrite(&event);
     } else if (batch_.ended) {
-      finished_ = true;
-      reactor_->Finish(rpc::ToGrpcStatus(batch_.status));
+      FinishLocked(batch_.status);
     }
   }
 
   std::mutex mutex_;
   Reactor* reactor_ = nullptr;              // guarded by mutex_; null once the call is over
   model::Detokenizer detokenizer_;          // guarded by mutex_
+  RequestRecord record_;                    // guarded by mutex_
   std::unique_ptr<Generation> generation_;  // guarded by mutex_
   Generation::Batch batch_;                 // guarded by mutex_
   size_t next_ = 0;                         // guarded by mutex_: first event not written
@@ -138,13 +174,14 @@ class Relay final : public std::enable_shared_from_this<Relay> {
 
 grpc::ServerWriteReactor<GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const GenerateRequest* request) {
-  const auto relay = std::make_shared<Relay>(api_);
+  const auto identity = rpc::IdentityOf(*context);
+  const auto relay =
+      std::make_shared<Relay>(api_, identity.ok() ? identity->request_id : std::string());
   auto* reactor = relay->MakeReactor();
   const auto refuse = [&](const absl::Status& status) {
     relay->Refuse(status);
     return reactor;
   };
-  const auto identity = rpc::IdentityOf(*context);
   if (!identity.ok()) return refuse(identity.status());
   const absl::Status deadline = rpc::RequireDeadline(*context);
   if (!deadline.ok()) return refuse(deadline);

@@ -31,6 +31,7 @@ absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
   }
   EM_RETURN_IF_ERROR(CheckTokens(request.prompt, bounds.vocab_size, "prompt"));
   EM_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, bounds.vocab_size, "forced_tokens"));
+  EM_RETURN_IF_ERROR(CheckTokens(request.stop_tokens, bounds.vocab_size, "stop_token_ids"));
   const model::SamplingParams& s = request.sampling;
   if (!std::isfinite(s.temperature) || s.temperature < 0 || s.temperature > 100) {
     return Error(Reason::kInvalidArgument, "sampling.temperature must be between 0 and 100");

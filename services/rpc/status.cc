@@ -30,8 +30,6 @@ Reason ReasonFor(absl::StatusCode code) {
       return Reason::kInvalidArgument;
     case absl::StatusCode::kDeadlineExceeded:
       return Reason::kDeadlineExceeded;
-    case absl::StatusCode::kNotFound:
-      return Reason::kModelNotFound;
     case absl::StatusCode::kResourceExhausted:
       return Reason::kQueueFull;
     case absl::StatusCode::kUnavailable:

@@ -83,6 +83,20 @@ TEST_F(InferenceServiceTest, Refusals) {
   EXPECT_EQ(base::ReasonOf(Generate(other).status), Reason::kModelNotFound);
   EXPECT_EQ(base::ReasonOf(Generate(TextRequest("x"), {.request_id = "no spaces"}).status),
             Reason::kBadMetadata);
+  GenerateRequest named = TextRequest("x");
+  for (const std::string& id : {std::string("no spaces"), std::string(129, 'a')}) {
+    named.set_request_id(id);
+    EXPECT_EQ(base::ReasonOf(Generate(named).status), Reason::kInvalidArgument) << id;
+  }
+  named.set_request_id(std::string(128, 'a'));
+  EXPECT_TRUE(Generate(named).status.ok());
+  GenerateRequest segments = TextRequest("x");
+  segments.add_segments();
+  const absl::Status empty = Generate(segments).status;
+  EXPECT_EQ(base::ReasonOf(empty), Reason::kInvalidArgument);
+  EXPECT_THAT(std::string(empty.message()), testing::HasSubstr("segments[1]"));
+  segments.mutable_segments(1)->mutable_media()->set_position_count(1);
+  EXPECT_EQ(base::ReasonOf(Generate(segments).status), Reason::kUnsupported);
   mesh_->OnView(View([](router::v1::View& view) { view.clear_members(); }));
   EXPECT_EQ(base::ReasonOf(Generate(TextRequest("x")).status), Reason::kNoAttentionWorker);
 

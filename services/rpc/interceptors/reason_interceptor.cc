@@ -11,7 +11,9 @@ class ReasonInterceptor final : public grpc::experimental::Interceptor {
     if (batch->QueryInterceptionHookPoint(
             grpc::experimental::InterceptionHookPoints::PRE_SEND_STATUS)) {
       const grpc::Status status = batch->GetSendStatus();
-      if (!status.ok() && status.error_details().empty()) {
+      // What was not found, only its sender knows: gRPC's health service says so of a name.
+      const bool unnamed = status.error_code() == grpc::StatusCode::NOT_FOUND;
+      if (!status.ok() && !unnamed && status.error_details().empty()) {
         batch->ModifySendStatus(ToGrpcStatus(FromGrpcStatus(status)));
       }
     }

@@ -29,6 +29,11 @@ TEST(LaneTest, RequestsAreHeldAgainstTheModel) {
   request.prompt[3] = 100;
   EXPECT_EQ(ReasonFor(request), Reason::kInvalidArgument);
   request = Prompt(4);
+  request.stop_tokens = {99};
+  EXPECT_EQ(ReasonFor(request), Reason::kUnspecified);
+  request.stop_tokens = {99, 100};
+  EXPECT_EQ(ReasonFor(request), Reason::kInvalidArgument);
+  request = Prompt(4);
   request.max_new_tokens = 29;
   EXPECT_EQ(ReasonFor(request), Reason::kContextLengthExceeded);
   request = Prompt(4);

@@ -103,6 +103,16 @@ TEST_F(InterceptorsTest, AStatusWithoutDetailsLeavesWithItsReason) {
   EXPECT_EQ(details.details_size(), 1);
 }
 
+TEST_F(InterceptorsTest, NotFoundWithoutDetailsGetsNoReason) {
+  Serve([](const auto&) { return grpc::Status(grpc::StatusCode::NOT_FOUND, "no such name"); });
+  grpc::ClientContext context;
+  PrepareClient(context, {}, kCallBudget);
+  const grpc::Status status = Call(*channel_, context, "x").status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(status.error_details(), "");
+  EXPECT_NE(base::ReasonOf(FromGrpcStatus(status)), Reason::kModelNotFound);
+}
+
 TEST_F(InterceptorsTest, AHandlersReasonIsLeftAlone) {
   Serve([](const auto&) {
     return ToGrpcStatus(base::Error(Reason::kDraining, "drain", {{"a", "b"}}));
