@@ -230,9 +230,7 @@ void AttentionEngine::AfterStep(const StepPlan& plan, const std::vector<uint8_t>
       if (failure.ok()) failure = Error(Reason::kNonFinite, "the model computed a NaN");
     }
     if (!failure.ok()) {
-      const std::string reason(base::ReasonName(base::ReasonOf(failure)));
-      metrics_.GetCounter(metric::kAttentionDroppedTokens, {{"reason", reason}})
-          .Add(static_cast<double>(item.count));
+      CountDropped(item.count, base::ReasonOf(failure));
       End(item.lane, failure);
       continue;
     }
@@ -244,6 +242,14 @@ void AttentionEngine::AfterStep(const StepPlan& plan, const std::vector<uint8_t>
       if (const auto running = Find(item.lane)) TakeToken(*running, lane_logits);
     }
   }
+}
+
+void AttentionEngine::CountDropped(size_t tokens, Reason reason) {
+  if (reason == Reason::kCancelled || reason == Reason::kDeadlineExceeded) return;
+  metrics_
+      .GetCounter(metric::kAttentionDroppedTokens,
+                  {{"reason", std::string(base::ReasonName(reason))}})
+      .Add(static_cast<double>(tokens));
 }
 
 void AttentionEngine::TakeToken(Running& running, std::span<const float> logits) {

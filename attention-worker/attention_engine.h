@@ -17,6 +17,7 @@
 #include "attention-worker/expert_dispatcher.h"
 #include "model/lane_state.h"
 #include "model/runtime.h"
+#include "services/base/status.h"
 #include "services/telemetry/metrics.h"
 
 namespace expertmesh::attention_worker {
@@ -90,6 +91,7 @@ class AttentionEngine {
   void Step(const StepPlan& plan);
   void AfterStep(const StepPlan& plan, const std::vector<uint8_t>& alive,
                  std::span<const float> logits);
+  void CountDropped(size_t tokens, base::Reason reason);
   void TakeToken(Running& running, std::span<const float> logits);
   void End(base::LaneId lane, const absl::StatusOr<LaneEnd>& end);
   void EndExpired();

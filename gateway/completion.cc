@@ -41,6 +41,16 @@ Completion::Completion(const Api& api, HttpConnection& connection, asio::any_io_
       waker_(connection.executor()),
       start_(std::chrono::steady_clock::now()) {}
 
+RequestRecord Completion::record() const {
+  const Usage usage = answer_ ? answer_->usage() : Usage{};
+  return {.request_id = request_id_,
+          .reason = error_code_.empty() ? finish_reason_ : error_code_,
+          .worker = worker_,
+          .prompt_tokens = usage.prompt_tokens,
+          .completion_tokens = usage.completion_tokens,
+          .start = start_};
+}
+
 void Completion::Abort(const absl::Status& why) {
   abort_ = why;
   waker_.Wake();
@@ -58,7 +68,10 @@ asio::awaitable<int> Completion::Run(bool chat, const std::string& body) {
   co_await connection_.EndWatch();
   api_.metrics->inflight_requests.Add(-1);
   api_.metrics->request_duration.Observe(SecondsSince(start_));
-  if (status == kClientClosedRequest) api_.metrics->client_disconnects.Add();
+  if (status == kClientClosedRequest) {
+    api_.metrics->client_disconnects.Add();
+    error_code_ = "client_closed";
+  }
   co_return status;
 }
 
@@ -193,6 +206,7 @@ asio::awaitable<int> Completion::Finish(std::string events) {
 asio::awaitable<int> Completion::Fail(std::string events, const absl::Status& status) {
   const ApiError error = FromStatus(status);
   if (!begun_) co_return co_await Refuse(error);
+  error_code_ = error.code;
   api_.metrics->CountError(error);
   connection_.set_keep_alive(false);
   events += answer_->Fail(error);
@@ -202,6 +216,7 @@ asio::awaitable<int> Completion::Fail(std::string events, const absl::Status& st
 }
 
 asio::awaitable<int> Completion::Refuse(const ApiError& error) {
+  error_code_ = error.code;
   api_.metrics->CountError(error);
   const HttpReply reply{
       .status = error.http_status, .body = ErrorBody(error), .retry_after_s = error.retry_after_s};

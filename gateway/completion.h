@@ -13,6 +13,7 @@
 #include "gateway/core/answer.h"
 #include "gateway/generation.h"
 #include "gateway/http_connection.h"
+#include "gateway/request_log.h"
 #include "gateway/waker.h"
 
 namespace expertmesh::gateway {
@@ -29,6 +30,8 @@ class Completion {
   boost::asio::awaitable<int> Run(bool chat, const std::string& body);
   /// Ends the answer soon with `why`. On the strand.
   void Abort(const absl::Status& why);
+  /// What the log says of it, after Run; without endpoint and status.
+  RequestRecord record() const;
 
  private:
   template <class T>
@@ -63,7 +66,8 @@ class Completion {
   bool begun_ = false;  // the stream's header is out
   std::optional<Answer> answer_;
   std::string finish_reason_;
-  absl::Status abort_;  // not OK: end with this
+  std::string error_code_;  // of the error that it ended with
+  absl::Status abort_;      // not OK: end with this
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_token_;
 };

@@ -23,6 +23,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "gateway/core/http_target.h"
+#include "gateway/request_log.h"
 #include "gateway/session.h"
 #include "services/base/status.h"
 
@@ -38,12 +40,21 @@ constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // e.g. out of fi
 constexpr auto kAbortGrace = std::chrono::seconds(1);          // to write the error of an abort
 
 // Without reading the request, so only as much as the socket takes at once.
-void RefuseConnection(tcp::socket& socket) {
-  const std::string body = ErrorBody(FromStatus(
-      base::Error(base::Reason::kQueueFull, "this gateway has all the connections it takes")));
+void RefuseConnection(tcp::socket& socket, GatewayMetrics& metrics) {
+  const ApiError error = FromStatus(
+      base::Error(base::Reason::kQueueFull, "this gateway has all the connections it takes"));
+  const RequestRecord record{.request_id = NewRequestId(),
+                             .endpoint = EndpointLabel(Door::kUnknown),
+                             .status = "503",
+                             .reason = error.code};
+  const std::string body = ErrorBody(error);
   const std::string text = absl::StrCat(
       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n",
-      "Connection: close\r\nContent-Length: ", body.size(), "\r\n\r\n", body);
+      "x-request-id: ", record.request_id, "\r\nConnection: close\r\nContent-Length: ", body.size(),
+      "\r\n\r\n", body);
+  metrics.CountAnswer(record.endpoint, 503);
+  metrics.CountError(error);
+  LogRequest(record);
   error_code ignored;
   socket.non_blocking(true, ignored);
   socket.write_some(asio::buffer(text), ignored);
@@ -153,8 +164,7 @@ void HttpServer::Impl::Serve(tcp::socket socket) {
   if (closing) return;
   if (open.size() >= static_cast<size_t>(options.connections_max)) {
     lock.unlock();
-    api.metrics->CountAnswer("other", 503);
-    return RefuseConnection(socket);
+    return RefuseConnection(socket, *api.metrics);
   }
   const uint64_t id = next_id++;
   const auto session =

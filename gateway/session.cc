@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "gateway/completion.h"
 #include "gateway/core/openai_response.h"
-#include "services/base/random.h"
+#include "gateway/request_log.h"
 #include "services/base/status.h"
 
 namespace expertmesh::gateway {
@@ -27,7 +27,7 @@ std::string RequestId(const HttpConnection::Request* request) {
     const std::string_view id(given.data(), given.size());
     if (IsCleanId(id)) return std::string(id);
   }
-  return absl::StrCat("req-", absl::Hex(base::EntropyU64(), absl::kZeroPad16));
+  return NewRequestId();
 }
 
 bool IsPlain(const HttpConnection::Request& request) {
@@ -43,6 +43,7 @@ awaitable<void> Session::Run() {
     const HttpConnection::Incoming incoming = co_await connection_->Read();
     const auto* request = std::get_if<Request>(&incoming);
     request_id_ = RequestId(request);
+    begun_ = std::chrono::steady_clock::now();
     if (const auto* bad = std::get_if<ApiError>(&incoming)) {
       co_await Refuse("other", *bad);
       co_await connection_->Linger();
@@ -79,8 +80,17 @@ awaitable<void> Session::Answer(const Request& request) {
   }
   HttpReply reply = Page(target);
   reply.head_only = head;
-  api_.metrics->CountAnswer(endpoint, reply.status);
+  Note(endpoint, reply.status, reply.status == 200 ? "" : "model_not_found");
   co_await connection_->Reply(reply, request_id_);
+}
+
+void Session::Note(const char* endpoint, int status, const std::string& reason) {
+  api_.metrics->CountAnswer(endpoint, status);
+  LogRequest({.request_id = request_id_,
+              .endpoint = endpoint,
+              .status = std::to_string(status),
+              .reason = reason,
+              .start = begun_});
 }
 
 HttpReply Session::Page(const HttpTarget& target) const {
@@ -117,11 +127,15 @@ awaitable<void> Session::Complete(Door door, const Request& request) {
   const int status = co_await completion.Run(door == Door::kChat, request.body());
   running_ = nullptr;
   api_.metrics->CountAnswer(endpoint, status);
+  RequestRecord record = completion.record();
+  record.endpoint = endpoint;
+  record.status = std::to_string(status);
+  LogRequest(record);
 }
 
 awaitable<void> Session::Refuse(const char* endpoint, const ApiError& error,
                                 const std::string& allow) {
-  api_.metrics->CountAnswer(endpoint, error.http_status);
+  Note(endpoint, error.http_status, error.code);
   api_.metrics->CountError(error);
   const HttpReply reply{.status = error.http_status,
                         .body = ErrorBody(error),

@@ -40,12 +40,15 @@ class Session : public std::enable_shared_from_this<Session> {
   Await<void> Answer(const Request& request);
   Await<void> Complete(Door door, const Request& request);
   HttpReply Page(const HttpTarget& target) const;
+  /// Counts the answer and writes its line of the log.
+  void Note(const char* endpoint, int status, const std::string& reason);
   Await<void> Refuse(const char* endpoint, const ApiError& error, const std::string& allow = {});
 
   const std::shared_ptr<HttpConnection> connection_;
   const Api& api_;
   const boost::asio::any_io_executor workers_;
   std::string request_id_;
+  std::chrono::steady_clock::time_point begun_;  // of the request in work
   Completion* running_ = nullptr;
   bool draining_ = false;
 };

@@ -26,6 +26,11 @@ const char* StateOf(const v1::Report& report) {
   return report.draining() ? "draining" : report.ready() ? "ready" : "not_ready";
 }
 
+std::string WhyNotReady(const v1::Report& report) {
+  if (report.ready()) return "";
+  return report.reason().empty() ? "not ready" : absl::StrCat("not ready: ", report.reason());
+}
+
 std::string Json(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
@@ -79,8 +84,7 @@ void RouterProcess::ShowMembers(const v1::View& view) {
     const auto& report = member.report();
     const std::string role = RoleName(FromProto(hello.role()));
     ++counts[{role, StateOf(report)}];
-    process_.SetPeer({role, hello.name(), hello.address(), "up",
-                      report.ready() ? "" : absl::StrCat("not ready: ", report.reason())});
+    process_.SetPeer({role, hello.name(), hello.address(), "up", WhyNotReady(report)});
   }
   for (Role role :
        {Role::kGateway, Role::kAttentionWorker, Role::kExpertWorker, Role::kEngramStore}) {

@@ -224,8 +224,11 @@ void Process::SetPeer(const PeerStatus& peer) {
   PeerEntry& entry = it->second;
   if (added || entry.status.state != peer.state) {
     entry.since = absl::Now();
-    spdlog::info("peer {} {} at {}: {} {}", peer.role, peer.name, peer.address, peer.state,
-                 peer.reason);
+    // A peer that was up and is lost is more than one that is not there yet.
+    const bool lost = !added && peer.state == "down";
+    spdlog::log(lost ? spdlog::level::warn : spdlog::level::info, "peer {} {} at {}: {}{}{}",
+                peer.role, peer.name, peer.address, peer.state, peer.reason.empty() ? "" : ", ",
+                peer.reason);
   }
   entry.status = peer;
   impl_->metrics->GetGauge(telemetry::metric::kPeerUp, {{"role", peer.role}, {"peer", peer.name}})

@@ -152,7 +152,7 @@ inline constexpr MetricId kAttentionDroppedTokens{
     "attention_worker",
     "dropped_tokens_total",
     kCounter,
-    "Tokens computed without all of their experts, by error reason.",
+    "Tokens of steps that failed, by error reason; not where the caller left or time ran out.",
     {"reason"}};
 inline constexpr MetricId kAttentionPlacementEpoch{"attention_worker", "placement_epoch", kGauge,
                                                    "Placement epoch of the last step."};

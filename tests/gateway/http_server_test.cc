@@ -452,6 +452,8 @@ TEST_F(GatewayTest, OneConnectionTooMany) {
   const Answered answer = TakeAnswer(bytes);
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(ErrorCode(answer), "queue_full");
+  EXPECT_THAT(answer.Header("x-request-id"), StartsWith("req-"));
+  EXPECT_EQ(Metric(R"(rejected_total{reason="QUEUE_FULL"})"), 1);
 }
 
 TEST_F(GatewayTest, SlowClientsAreCutOff) {

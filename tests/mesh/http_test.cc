@@ -4,6 +4,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <initializer_list>
+
 #include "tests/support/http_client.h"
 #include "tests/support/local_mesh.h"
 #include "tests/support/tiny_model.h"
@@ -47,6 +50,34 @@ class HttpTest : public testing::Test {
   static LocalMesh* mesh_;
 };
 LocalMesh* HttpTest::mesh_ = nullptr;
+
+TEST_F(HttpTest, EveryRequestHasItsLineInTheLogs) {
+  const auto id_of = [](const HttpResponse& r) {
+    const size_t at = r.header.find("x-request-id: ") + sizeof("x-request-id: ") - 1;
+    return r.header.substr(at, r.header.find("\r\n", at) - at);
+  };
+  // The line is written after the answer, so it may come a moment later.
+  const auto line_of = [&](const char* process, const std::string& id) {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    std::string line;
+    while (line.empty() && std::chrono::steady_clock::now() < deadline) {
+      const std::string log = mesh_->process(process).Log();
+      const size_t at = log.find("request id=" + id);
+      if (at != std::string::npos) line = log.substr(at, log.find('\n', at) - at);
+    }
+    return line;
+  };
+  const auto expect = [](const std::string& line, std::initializer_list<const char*> parts) {
+    for (const char* part : parts) EXPECT_NE(line.find(part), std::string::npos) << line;
+  };
+  const std::string answered = id_of(Post(Chat("\"seed\":1")));
+  expect(line_of("gateway", answered), {" endpoint=chat_completions status=200 reason=",
+                                        " worker=attention ", " completion_tokens=", " ms="});
+  expect(line_of("attention", answered), {" status=OK reason=", " completion_tokens="});
+  expect(line_of("gateway", id_of(Post("{"))), {" status=400 reason=invalid_json "});
+  expect(line_of("gateway", id_of(Post("{}", "/nowhere"))),
+         {" endpoint=other status=404 reason=unknown_url "});
+}
 
 TEST_F(HttpTest, MalformedBodies) {
   for (const std::string body : {"", "{", "[]", "nul", "{\"model\":\"tiny-v3\",}"}) {
