@@ -51,7 +51,7 @@ class KillTest : public testing::Test {
   void SetUp() override { ASSERT_TRUE(mesh_->WaitReady()); }
   // One that stands still would not end with the mesh.
   void TearDown() override {
-    if (!victim_.empty()) mesh_->process(victim_).Signal(SIGKILL);
+    for (const std::string& victim : victims_) mesh_->process(victim).Signal(SIGKILL);
   }
 
   // Begins a long answer through the gateway's gRPC door and kills `victim` once tokens flow. With
@@ -81,34 +81,40 @@ class KillTest : public testing::Test {
   }
 
   void Kill(const std::string& victim, int signal = SIGKILL) {
-    victim_ = victim;
+    victims_.insert(victim);
     mesh_->process(victim).Signal(SIGSTOP);  // nothing of it moves on meanwhile
     killed_at_ = steady_clock::now();
+    killed_at_.notify_all();
     if (signal != SIGSTOP) mesh_->process(victim).Signal(signal);
   }
 
-  // A long answer is under way and new requests come in all the time while `victim` is lost, until
-  // one is refused before it got a worker. Every one of them ends within `bound` of the loss, with
-  // one of `codes`.
+  // A long answer is under way and others come in all the time while `victim` is lost, and more
+  // right behind the loss. Every one of them ends within `bound` of the loss, with one of `codes`.
   void ExpectRacersEnd(const std::string& victim, int signal, Reason reason,
                        const std::set<std::string>& codes, std::chrono::milliseconds bound) {
     std::atomic<bool> stop{false};
+    const auto race = [&] {
+      while (!stop) {
+        const HttpResponse answer = Chat();
+        if (answer.status == 200) continue;
+        const auto now = steady_clock::now();
+        EXPECT_EQ(answer.status, 503) << answer.body;
+        EXPECT_TRUE(codes.contains(CodeOf(answer.body))) << answer.body;
+        EXPECT_LT(now - killed_at_.load(), bound) << answer.body;
+        break;
+      }
+    };
     std::vector<std::future<void>> racers;
+    for (int i = 0; i < 4; ++i) racers.push_back(std::async(std::launch::async, race));
     for (int i = 0; i < 4; ++i) {
       racers.push_back(std::async(std::launch::async, [&] {
-        while (!stop) {
-          const HttpResponse answer = Chat();
-          if (answer.status == 200) continue;
-          const auto now = steady_clock::now();
-          EXPECT_EQ(answer.status, 503) << answer.body;
-          EXPECT_TRUE(codes.contains(CodeOf(answer.body))) << answer.body;
-          EXPECT_LT(now - killed_at_.load(), bound) << answer.body;
-          break;
-        }
+        killed_at_.wait(steady_clock::time_point());
+        race();
       }));
     }
     EXPECT_EQ(base::ReasonOf(KillDuringAnswer(victim, signal)), reason);
     EXPECT_LT(ended_after_, bound);
+    if (killed_at_.load() == steady_clock::time_point()) Kill(victim);  // so that all of them end
     for (auto& racer : racers) {
       EXPECT_EQ(racer.wait_until(killed_at_.load() + kPatience), std::future_status::ready);
     }
@@ -155,7 +161,7 @@ class KillTest : public testing::Test {
   }
 
   std::unique_ptr<LocalMesh> mesh_;
-  std::string victim_;  // the last one killed
+  std::set<std::string> victims_;
   std::atomic<steady_clock::time_point> killed_at_{};
   steady_clock::duration ended_after_{};
   int tokens_ = 0;
@@ -176,6 +182,14 @@ TEST_F(KillTest, AttentionWorker) {
 }
 
 TEST_F(KillTest, RequestsThatRaceWithTheDeathOfAnExpertWorker) {
+  ExpectRacersEnd("expert-1", SIGKILL, Reason::kExpertsUnavailable, {"experts_unavailable"},
+                  kEnded);
+}
+
+// Then nobody turns new requests away at the door: all of them come to wait for the experts.
+TEST_F(KillTest, RequestsBehindTheDeathOfAnExpertWorkerWithoutARouter) {
+  victims_.insert("router");
+  mesh_->process("router").Signal(SIGSTOP);
   ExpectRacersEnd("expert-1", SIGKILL, Reason::kExpertsUnavailable, {"experts_unavailable"},
                   kEnded);
 }
