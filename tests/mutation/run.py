@@ -87,7 +87,7 @@ def failures(program: str, pattern: str) -> list[str]:
         return python_failures(program)
     env = dict(os.environ, EXPERTMESH_GOLDENS=str(ROOT / "tests" / "parity" / "goldens"))
     done = subprocess.run([str(OUT / "bin" / program), f"--gtest_filter={pattern}"], check=False,
-                          capture_output=True, text=True, timeout=600, env=env)
+                          capture_output=True, text=True, errors="replace", timeout=600, env=env)
     if re.search(r"0 tests from 0 test suites ran", done.stdout):
         raise SystemExit(f"mutation: {program} has no case {pattern}")
     names = sorted(set(re.findall(r"^\[  FAILED  \] ([^\s,]+)", done.stdout, re.M)) -
