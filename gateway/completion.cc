@@ -64,7 +64,8 @@ asio::awaitable<int> Completion::Run(bool chat, const std::string& body) {
   if (const auto* bad = std::get_if<ApiError>(&prepared)) co_return co_await Refuse(*bad);
   connection_.BeginWatch([this] { waker_.Wake(); });
   api_.metrics->inflight_requests.Add(1);
-  const int status = co_await Generate(std::get<Prepared>(std::move(prepared)));
+  auto& ready = std::get<Prepared>(prepared);
+  const int status = co_await Generate(std::move(ready));
   co_await connection_.EndWatch();
   api_.metrics->inflight_requests.Add(-1);
   api_.metrics->request_duration.Observe(SecondsSince(start_));
@@ -78,7 +79,7 @@ asio::awaitable<int> Completion::Run(bool chat, const std::string& body) {
 std::variant<Completion::Prepared, ApiError> Completion::Prepare(bool chat,
                                                                  const std::string& body) const {
   auto parsed = chat ? ParseChatRequest(body) : ParseCompletionRequest(body);
-  if (auto* bad = std::get_if<ApiError>(&parsed)) return *std::move(bad);
+  if (auto* bad = std::get_if<ApiError>(&parsed)) return std::move(*bad);
   const ApiRequest& request = std::get<ApiRequest>(parsed);
   auto generate = ToGenerateRequest(api_, request);
   if (!generate.ok()) return FromStatus(generate.status());
