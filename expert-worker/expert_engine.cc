@@ -15,7 +15,6 @@ namespace expertmesh::expert_worker {
 using base::Error;
 using base::Reason;
 using transport::Buffer;
-using transport::CombineFrame;
 using transport::DispatchFrame;
 using transport::Reply;
 namespace metric = telemetry::metric;
