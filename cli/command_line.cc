@@ -27,7 +27,7 @@ int Fail(std::ostream& err, std::string text) {
 void AddInit(CLI::App& model, InitOptions& options, Command& command) {
   CLI::App* init = model.add_subcommand("init", "Write a model directory with random weights");
   init->add_option("--preset", options.preset,
-                   "Shape: " + absl::StrJoin(model::PresetNames(), " or "))
+                   "Shape: " + absl::StrJoin(model::WrittenPresetNames(), ", "))
       ->required();
   init->add_option("--out", options.directory, "Directory to make; must not exist or be empty")
       ->required();
@@ -81,15 +81,25 @@ void AddConvert(CLI::App& model, ConvertOptions& options, Command& command) {
   convert->callback([&] { command = [&](const Output& o) { return ConvertModel(options, o); }; });
 }
 
+// A directory, or a preset that nobody has written.
+void AddModel(CLI::App& command, std::string& directory, std::string& preset) {
+  CLI::Option_group* group = command.add_option_group("model");
+  group->add_option("dir", directory, "Model directory");
+  group->add_option("--preset", preset,
+                    "A shape by name: " + absl::StrJoin(model::PresetNames(), ", "));
+  group->require_option(1);
+}
+
 void AddShow(CLI::App& model, ShowOptions& options, Command& command) {
   CLI::App* show = model.add_subcommand(
       "show",
       "Check a model directory and print parameters, stored forms, bytes, KV size and revision");
-  show->add_option("dir", options.directory, "Model directory")->required();
+  AddModel(*show, options.directory, options.preset);
   show->add_flag("--json", options.json, "One JSON object");
   show->footer(
       "Examples:\n"
       "  expertmesh model show build/models/tiny-v3\n"
+      "  expertmesh model show --preset 1t          a shape on paper\n"
       "  expertmesh model show --json build/models/tiny-v3 | python3 -m json.tool");
   show->callback([&] { command = [&](const Output& o) { return ShowModel(options, o); }; });
 }
@@ -97,14 +107,15 @@ void AddShow(CLI::App& model, ShowOptions& options, Command& command) {
 void AddSlices(CLI::App& model, SlicesOptions& options, Command& command) {
   CLI::App* slices =
       model.add_subcommand("slices", "Print the slice of experts of each of N pools, one a line");
-  slices->add_option("dir", options.directory, "Model directory")->required();
+  AddModel(*slices, options.directory, options.preset);
   slices->add_option("--pools", options.pools, "Number of pools")
       ->check(CLI::NonNegativeNumber)
       ->required();
   slices->add_flag("--json", options.json, "One JSON list of strings");
   slices->footer(
-      "Example:\n"
-      "  expertmesh model slices build/models/tiny-v3 --pools 3     prints 0-15, 16-23, 24-31");
+      "Examples:\n"
+      "  expertmesh model slices build/models/tiny-v3 --pools 3     prints 0-15, 16-23, 24-31\n"
+      "  expertmesh model slices --preset 1t --pools 8");
   slices->callback([&] { command = [&](const Output& o) { return PrintSlices(options, o); }; });
 }
 

@@ -63,7 +63,7 @@ absl::Status InitModel(const InitOptions& options, const Output& output) {
   {
     const StopFlag stop;
     write.cancelled = &StopFlag::IsSet;
-    EM_RETURN_IF_ERROR(model::WriteModel(preset.config, preset.style, write));
+    EM_RETURN_IF_ERROR(model::WriteModel(preset, write));
   }
   EM_ASSIGN_OR_RETURN(const ModelSummary summary, SummarizeModel(options.directory));
   output.out << options.directory << ": " << WithCommas(summary.total.parameters)
@@ -95,13 +95,26 @@ absl::Status ConvertModel(const ConvertOptions& options, const Output& output) {
 }
 
 absl::Status ShowModel(const ShowOptions& options, const Output& output) {
-  EM_ASSIGN_OR_RETURN(const ModelSummary summary, SummarizeModel(options.directory));
+  ModelSummary summary;
+  if (options.preset.empty()) {
+    EM_ASSIGN_OR_RETURN(summary, SummarizeModel(options.directory));
+  } else {
+    EM_ASSIGN_OR_RETURN(const model::Preset preset, model::FindPreset(options.preset));
+    summary = CountParameters(preset.config);
+    summary.directory = options.preset;
+  }
   output.out << (options.json ? SummaryJson(summary) : SummaryText(summary));
   return absl::OkStatus();
 }
 
 absl::Status PrintSlices(const SlicesOptions& options, const Output& output) {
-  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options.directory));
+  model::Config config;
+  if (options.preset.empty()) {
+    EM_ASSIGN_OR_RETURN(config, model::LoadConfig(options.directory));
+  } else {
+    EM_ASSIGN_OR_RETURN(const model::Preset preset, model::FindPreset(options.preset));
+    config = preset.config;
+  }
   EM_ASSIGN_OR_RETURN(const std::vector<base::ExpertRange> slices,
                       base::CutSlices(config.n_routed_experts, options.pools));
   boost::json::array names;

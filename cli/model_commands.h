@@ -41,12 +41,14 @@ absl::Status ConvertModel(const ConvertOptions& options, const Output& output);
 
 struct ShowOptions {
   std::string directory;
+  std::string preset;  // instead of a directory
   bool json = false;
 };
 absl::Status ShowModel(const ShowOptions& options, const Output& output);
 
 struct SlicesOptions {
   std::string directory;
+  std::string preset;  // instead of a directory
   uint32_t pools = 1;
   bool json = false;
 };

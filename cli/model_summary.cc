@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "model/checkpoint.h"
 #include "model/writer/safetensors_layout.h"
 #include "services/base/status.h"
@@ -17,13 +18,27 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::string_view kPartOrder[] = {
-    "embedding", "head", "mla", "norms", "dense_ffn", "routed_experts", "shared_experts", "gates"};
+constexpr std::string_view kPartOrder[] = {"embedding",
+                                           "head",
+                                           "mla",
+                                           "indexer",
+                                           "mhc",
+                                           "norms",
+                                           "dense_ffn",
+                                           "routed_experts",
+                                           "shared_experts",
+                                           "gates",
+                                           "engram_tables",
+                                           "engram_projections"};
 
 uint64_t ActiveOf(const PartSize& part, const model::Config& config) {
   if (part.name == "embedding") return config.tie_word_embeddings ? part.parameters : 0;
   if (part.name == "routed_experts") {
     return part.parameters / config.n_routed_experts * config.num_experts_per_tok;
+  }
+  if (part.name == "engram_tables") {  // the rows of one token
+    const model::EngramConfig& engram = *config.engram;
+    return engram.layer_ids.size() * engram.columns() * engram.head_dim;
   }
   return part.parameters;
 }
@@ -63,6 +78,12 @@ ModelSummary CountParameters(const model::Config& config) {
   }
   summary.kv_elements_per_token =
       uint64_t{config.num_hidden_layers} * (config.kv_lora_rank + config.qk_rope_head_dim);
+  if (config.indexer) {
+    const auto& full = config.indexer->full;
+    summary.kv_elements_per_token +=
+        static_cast<uint64_t>(std::count(full.begin(), full.end(), true)) *
+        config.indexer->index_head_dim;
+  }
   return summary;
 }
 
@@ -83,6 +104,11 @@ absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory) {
     summary.total.bytes += bytes;
     summary.unused_tensors -= stored.format.is_quantised() ? 2 : 1;
     summary.unused_bytes -= bytes;
+  }
+  for (const model::HashTensorSpec& spec : model::EngramHashSpecs(config)) {
+    EM_RETURN_IF_ERROR(checkpoint->Integers(spec).status());
+    --summary.unused_tensors;
+    summary.unused_bytes -= spec.size * model::TensorTypeBytes(spec.type);
   }
   std::stable_sort(summary.formats.begin(), summary.formats.end(),
                    [](const FormatSize& a, const FormatSize& b) { return a.bytes > b.bytes; });
@@ -109,22 +135,51 @@ std::string FormatsText(const ModelSummary& summary) {
   return text;
 }
 
+namespace {
+
+// What the family has beyond deepseek_v3.
+std::string MechanismsText(const model::Config& c) {
+  std::string text;
+  if (c.indexer) {
+    const auto full = std::count(c.indexer->full.begin(), c.indexer->full.end(), true);
+    absl::StrAppend(&text, "selection  ", c.indexer->index_topk, " positions, by ",
+                    c.indexer->index_n_heads, " heads of ", c.indexer->index_head_dim, " in ", full,
+                    " layers\n");
+  }
+  if (c.hc_mult > 1) {
+    absl::StrAppend(&text, "streams    ", c.hc_mult, ", ", c.hc_sinkhorn_iters, " iterations\n");
+  }
+  if (c.engram) {
+    absl::StrAppend(&text, "memory     layers ", absl::StrJoin(c.engram->layer_ids, ", "), ": ");
+    std::vector<std::string> rows;
+    for (uint64_t count : c.engram->num_embeddings) rows.push_back(WithCommas(count));
+    absl::StrAppend(&text, absl::StrJoin(rows, " and "), " rows of ", c.engram->head_dim, ", ",
+                    c.engram->columns(), " a token\n");
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string SummaryText(const ModelSummary& summary) {
   const model::Config& c = summary.config;
+  const bool on_paper = summary.revision.empty();
   std::string text = absl::StrCat(
       "model      ", summary.directory, "\nfamily     ", c.model_type, "\nweights    ",
-      FormatsText(summary), "\nlayers     ", c.num_hidden_layers, " (", c.first_k_dense_replace,
-      " dense), hidden ", c.hidden_size, ", ", c.num_attention_heads, " heads, vocabulary ",
-      c.vocab_size, "\nexperts    ", c.n_routed_experts, " routed, ", c.num_experts_per_tok,
-      " per token, ", c.n_shared_experts, " shared, width ", c.moe_intermediate_size,
-      "\ncontext    ", WithCommas(c.max_position_embeddings), " tokens\nrevision   ",
-      summary.revision, "\n\n");
-  absl::StrAppendFormat(&text, "%-16s %18s %18s %18s\n", "part", "parameters", "active", "bytes");
+      on_paper ? "none, a shape on paper" : FormatsText(summary), "\nlayers     ",
+      c.num_hidden_layers, " (", c.first_k_dense_replace, " dense), hidden ", c.hidden_size, ", ",
+      c.num_attention_heads, " heads, vocabulary ", c.vocab_size, "\nexperts    ",
+      c.n_routed_experts, " routed, ", c.num_experts_per_tok, " per token, ", c.n_shared_experts,
+      " shared, width ", c.moe_intermediate_size, "\ncontext    ",
+      WithCommas(c.max_position_embeddings), " tokens\n", MechanismsText(c),
+      on_paper ? "" : absl::StrCat("revision   ", summary.revision, "\n"), "\n");
+  absl::StrAppendFormat(&text, "%-18s %18s %18s %18s\n", "part", "parameters", "active",
+                        on_paper ? "" : "bytes");
   std::vector<PartSize> rows = summary.parts;
   rows.push_back(summary.total);
   for (const PartSize& row : rows) {
-    absl::StrAppendFormat(&text, "%-16s %18s %18s %18s\n", row.name, WithCommas(row.parameters),
-                          WithCommas(row.active), WithCommas(row.bytes));
+    absl::StrAppendFormat(&text, "%-18s %18s %18s %18s\n", row.name, WithCommas(row.parameters),
+                          WithCommas(row.active), on_paper ? "" : WithCommas(row.bytes));
   }
   const uint64_t kv = summary.kv_elements_per_token;
   absl::StrAppend(&text, "\nKV per token: ", WithCommas(kv), " elements; ", WithCommas(kv * 4),

@@ -1,8 +1,14 @@
-// The forward pass of the attention side, block by block as docs/formats.md §1.1 writes it.
+// The forward pass of the attention side, block by block as docs/formats.md §1.1 and
+// docs/model-family.md §4.3 write it.
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 
+#include "model/blocks/lane_entries.h"
 #include "model/blocks/layer.h"
+#include "model/engram_hash.h"
 #include "model/fingerprint.h"
+#include "model/local_memory.h"
 #include "model/revision.h"
 #include "model/runtime.h"
 #include "services/base/status.h"
@@ -12,7 +18,8 @@ namespace {
 
 // Buffers of one step, kept between steps.
 struct StepScratch {
-  std::vector<float> residual;        // [rows, hidden]
+  std::vector<float> streams;         // [rows, n·hidden], the residual
+  std::vector<float> collapsed;       // [rows, hidden], with several streams
   std::vector<float> x;               // [rows, hidden], normalised
   std::vector<float> rounded;         // [rows, hidden], x in the activation type
   std::vector<float> y;               // [rows, hidden], a block's output
@@ -23,9 +30,13 @@ struct StepScratch {
   std::vector<float> expert_weights;  // [rows, top_k]
   std::vector<float> swiglu;          // [rows, 2·width]
   MlaScratch mla;
+  IndexerScratch indexer;
+  Selection selection;  // of the nearest layer with an indexer
+  MixScratch mixes;
+  EngramScratch engram;
 };
 
-class DeepseekV3 final : public AttentionModel {
+class Decoder final : public AttentionModel {
  public:
   static absl::StatusOr<std::unique_ptr<AttentionModel>> Load(const Options& options);
 
@@ -36,13 +47,25 @@ class DeepseekV3 final : public AttentionModel {
   const LaneStateDeclaration& lane_state() const override { return lane_state_; }
   using AttentionModel::RunStep;
   StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts, base::ThreadPool& pool,
-                     Trace* trace) const override;
+                     Trace* trace, MemoryBackend* memory) const override;
 
  private:
   absl::Status LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero);
+  size_t stream_width() const { return size_t{config_.hc_mult} * config_.hidden_size; }
   void Start(std::span<const StepRow> rows) const;
-  void Normalise(const Exec& exec, const std::vector<float>& weight, size_t rows) const;
-  void AddToResidual(const Exec& exec, size_t rows) const;
+  void AskMemory(std::span<const StepRow> rows, MemoryBackend& memory) const;
+  void AddMemory(const Exec& exec, const Layer& layer, uint32_t index,
+                 std::span<const StepRow> rows, MemoryBackend& memory,
+                 std::vector<uint8_t>& alive) const;
+  void Normalise(const Exec& exec, const float* from, const std::vector<float>& weight,
+                 size_t rows) const;
+  void EnterSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
+                     const std::vector<float>& norm, size_t rows) const;
+  void LeaveSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
+                     size_t rows) const;
+  void Attention(const Exec& exec, const Layer& layer, std::span<const StepRow> rows,
+                 std::vector<uint8_t>& alive) const;
+  void Fill(const Layer& layer, std::span<const StepRow> rows, Trace::Layer& traced) const;
   void Choose(const Exec& exec, const Layer& layer, uint32_t index, std::span<const StepRow> rows,
               std::vector<uint8_t>& alive) const;
   void MixtureOfExperts(const Exec& exec, const Layer& layer, uint32_t index,
@@ -60,12 +83,15 @@ class DeepseekV3 final : public AttentionModel {
   WeightArena arena_;
   WeightLoader::Table embedding_;
   std::vector<Layer> layers_;
+  EngramHash hash_;
+  std::optional<HeadCollapse> head_collapse_;  // with several streams
   std::vector<float> final_norm_;
-  PackedMatrix head_;            // [vocab, hidden]
-  mutable StepScratch scratch_;  // of the one step that may run
+  PackedMatrix head_;                    // [vocab, hidden]
+  std::unique_ptr<LocalMemory> memory_;  // of RunStep without another; none if nobody asked for it
+  mutable StepScratch scratch_;          // of the one step that may run
 };
 
-absl::Status DeepseekV3::LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero) {
+absl::Status Decoder::LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero) {
   const WeightLoader loader(checkpoint, profile_, arena_);
   const std::string embedding = "model.embed_tokens.weight";
   EM_ASSIGN_OR_RETURN(embedding_,
@@ -74,6 +100,10 @@ absl::Status DeepseekV3::LoadWeights(const Checkpoint& checkpoint, bool masked_g
     EM_ASSIGN_OR_RETURN(Layer layer, Layer::Load(loader, config_, i, masked_gate_group_zero));
     layers_.push_back(std::move(layer));
   }
+  EM_ASSIGN_OR_RETURN(hash_, EngramHash::Load(checkpoint, config_));
+  if (config_.hc_mult > 1) {
+    EM_ASSIGN_OR_RETURN(head_collapse_, HeadCollapse::Load(loader, config_));
+  }
   EM_ASSIGN_OR_RETURN(final_norm_, loader.Vector("model.norm.weight", config_.hidden_size));
   EM_ASSIGN_OR_RETURN(head_,
                       loader.Matrix(config_.tie_word_embeddings ? embedding : "lm_head.weight",
@@ -81,8 +111,23 @@ absl::Status DeepseekV3::LoadWeights(const Checkpoint& checkpoint, bool masked_g
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<AttentionModel>> DeepseekV3::Load(const Options& options) {
-  auto model = std::make_unique<DeepseekV3>();
+// What a lane keeps: a latent per layer, an index key per layer with an indexer.
+LaneStateDeclaration Declare(const Config& config, const Profile& profile) {
+  const size_t latent = config.kv_lora_rank + config.qk_rope_head_dim;
+  LaneStateDeclaration state;
+  state.streams = {{"mla_latent", LaneStreamKind::kTokenPages, config.num_hidden_layers,
+                    static_cast<uint32_t>(latent * DtypeBytes(profile.kv)), kPagePositions, 1}};
+  if (!config.indexer) return state;
+  const auto& full = config.indexer->full;
+  const auto layers = static_cast<uint32_t>(std::count(full.begin(), full.end(), true));
+  const size_t key = config.indexer->index_head_dim;
+  state.streams.push_back({"index_key", LaneStreamKind::kTokenPages, layers,
+                           static_cast<uint32_t>(key * DtypeBytes(profile.kv)), kPagePositions, 1});
+  return state;
+}
+
+absl::StatusOr<std::unique_ptr<AttentionModel>> Decoder::Load(const Options& options) {
+  auto model = std::make_unique<Decoder>();
   EM_ASSIGN_OR_RETURN(model->profile_, ParseProfile(options.profile));
   EM_ASSIGN_OR_RETURN(model->kernels_, KernelsFor(options.isa));
   EM_ASSIGN_OR_RETURN(model->config_, LoadConfig(options.directory));
@@ -94,27 +139,70 @@ absl::StatusOr<std::unique_ptr<AttentionModel>> DeepseekV3::Load(const Options& 
                       checkpoint->Revision(RevisionOptions(options.masked_gate_group_zero)));
   model->rope_ = Rope(config);
   model->fingerprint_ = Fingerprint(model->profile_, *model->kernels_);
-  const size_t entry = config.kv_lora_rank + config.qk_rope_head_dim;
-  model->lane_state_.streams = {
-      {"mla_latent", LaneStreamKind::kTokenPages, config.num_hidden_layers,
-       static_cast<uint32_t>(entry * DtypeBytes(model->profile_.kv)), kPagePositions, 1}};
+  model->lane_state_ = Declare(config, model->profile_);
+  if (config.engram && options.local_memory) {
+    EM_ASSIGN_OR_RETURN(model->memory_, LocalMemory::Load(options.directory));
+  }
   return model;
 }
 
-// Embedding rows and rope turns of every row.
-void DeepseekV3::Start(std::span<const StepRow> rows) const {
+// Embedding rows in every stream, and rope turns of every row.
+void Decoder::Start(std::span<const StepRow> rows) const {
   StepScratch& s = scratch_;
   const size_t hidden = config_.hidden_size;
-  s.residual.resize(rows.size() * hidden);
+  s.streams.resize(rows.size() * stream_width());
   s.turns.resize(rows.size() * rope_.dims());
   for (size_t r = 0; r < rows.size(); ++r) {
-    embedding_.Read(rows[r].token, s.residual.data() + r * hidden);
+    float* row = s.streams.data() + r * stream_width();
+    embedding_.Read(rows[r].token, row);
+    for (size_t i = 1; i < config_.hc_mult; ++i) std::copy_n(row, hidden, row + i * hidden);
     rope_.Turns(rows[r].position, s.turns.data() + r * rope_.dims());
   }
 }
 
-// x = rms(residual; weight), and its rounded copy.
-void DeepseekV3::Normalise(const Exec& exec, const std::vector<float>& weight, size_t rows) const {
+// Names the table rows of all Engram layers.
+void Decoder::AskMemory(std::span<const StepRow> rows, MemoryBackend& memory) const {
+  std::vector<uint64_t>& ids = scratch_.engram.row_ids;
+  const size_t columns = hash_.columns();
+  ids.resize(hash_.layers() * rows.size() * columns);
+  MemoryCall call{rows.size(), columns, config_.engram->head_dim, {}};
+  for (size_t place = 0; place < hash_.layers(); ++place) {
+    uint64_t* first = ids.data() + place * rows.size() * columns;
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const StepRow& row = rows[r];
+      if (row.previous.size() < std::min(hash_.lookback(), IndexOf(row))) {
+        std::fprintf(stderr, "row %zu at place %zu of its lane came with %zu previous tokens\n", r,
+                     IndexOf(row), row.previous.size());
+        std::abort();
+      }
+      hash_.Rows(place, row.previous, row.token, first + r * columns);
+    }
+    call.layers.push_back({config_.engram->layer_ids[place], {first, rows.size() * columns}});
+  }
+  memory.Begin(call);
+}
+
+// A dead row's later rows of the same lane attend to what it left, so they are dead too.
+void SpreadDeath(std::span<const StepRow> rows, std::vector<uint8_t>& alive) {
+  for (size_t r = 1; r < rows.size(); ++r) {
+    if (rows[r].lane == rows[r - 1].lane && alive[r - 1] == 0) alive[r] = 0;
+  }
+}
+
+// docs/model-family.md §4.5: outside mHC, before anything else of the layer.
+void Decoder::AddMemory(const Exec& exec, const Layer& layer, uint32_t index,
+                        std::span<const StepRow> rows, MemoryBackend& memory,
+                        std::vector<uint8_t>& alive) const {
+  EngramScratch& s = scratch_.engram;
+  s.entries.resize(rows.size() * hash_.columns() * config_.engram->head_dim);
+  memory.Finish(index, s.entries, alive);
+  SpreadDeath(rows, alive);
+  layer.memory->AddTo(exec, rows.size(), alive, s, scratch_.streams.data());
+}
+
+// x = rms(from; weight), and its rounded copy.
+void Decoder::Normalise(const Exec& exec, const float* from, const std::vector<float>& weight,
+                        size_t rows) const {
   StepScratch& s = scratch_;
   const size_t hidden = config_.hidden_size;
   s.x.resize(rows * hidden);
@@ -122,22 +210,46 @@ void DeepseekV3::Normalise(const Exec& exec, const std::vector<float>& weight, s
   exec.pool.ParallelFor(rows, GrainFor(4 * hidden), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       float* x = s.x.data() + r * hidden;
-      exec.kernels.rms_norm(s.residual.data() + r * hidden, weight.data(), config_.rms_norm_eps,
-                            hidden, x);
+      exec.kernels.rms_norm(from + r * hidden, weight.data(), config_.rms_norm_eps, hidden, x);
       std::copy_n(x, hidden, s.rounded.data() + r * hidden);
     }
   });
   RoundActivations(exec.kernels, exec.profile, s.rounded.data(), rows * hidden);
 }
 
-void DeepseekV3::AddToResidual(const Exec& exec, size_t rows) const {
+// x = rms(u; norm), u the collapsed streams.
+void Decoder::EnterSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
+                            const std::vector<float>& norm, size_t rows) const {
   StepScratch& s = scratch_;
-  exec.kernels.add(s.residual.data(), s.y.data(), rows * config_.hidden_size, s.residual.data());
+  if (!mixes) return Normalise(exec, s.streams.data(), norm, rows);
+  s.collapsed.resize(rows * config_.hidden_size);
+  mixes->Collapse(exec, s.streams.data(), rows, s.mixes, s.collapsed.data());
+  Normalise(exec, s.collapsed.data(), norm, rows);
+}
+
+// The streams take y in.
+void Decoder::LeaveSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
+                            size_t rows) const {
+  StepScratch& s = scratch_;
+  if (mixes) return mixes->Expand(exec, s.y.data(), rows, s.mixes, s.streams);
+  exec.kernels.add(s.streams.data(), s.y.data(), rows * config_.hidden_size, s.streams.data());
+}
+
+void Decoder::Attention(const Exec& exec, const Layer& layer, std::span<const StepRow> rows,
+                        std::vector<uint8_t>& alive) const {
+  StepScratch& s = scratch_;
+  layer.attention.Prepare(exec, rows, s.rounded.data(), s.turns.data(), s.mla);
+  if (layer.indexer) {
+    layer.indexer->Select(exec, rows, s.x.data(), s.mla.latents.data(), s.turns.data(), s.indexer,
+                          s.selection, alive);
+    SpreadDeath(rows, alive);
+  }
+  layer.attention.Attend(exec, rows, s.turns.data(), s.selection, s.mla, s.y.data());
 }
 
 // Experts and weights of every row; a row whose scores are not numbers dies.
-void DeepseekV3::Choose(const Exec& exec, const Layer& layer, uint32_t index,
-                        std::span<const StepRow> rows, std::vector<uint8_t>& alive) const {
+void Decoder::Choose(const Exec& exec, const Layer& layer, uint32_t index,
+                     std::span<const StepRow> rows, std::vector<uint8_t>& alive) const {
   StepScratch& s = scratch_;
   const GateRule& rule = layer.gate->rule;
   s.gate_scores.resize(rows.size() * rule.experts);
@@ -160,17 +272,10 @@ void DeepseekV3::Choose(const Exec& exec, const Layer& layer, uint32_t index,
       });
 }
 
-// A dead row's later rows of the same lane attend to what it left, so they are dead too.
-void SpreadDeath(std::span<const StepRow> rows, std::vector<uint8_t>& alive) {
-  for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].lane == rows[r - 1].lane && alive[r - 1] == 0) alive[r] = 0;
-  }
-}
-
 // y = routed + shared, in that order.
-void DeepseekV3::MixtureOfExperts(const Exec& exec, const Layer& layer, uint32_t index,
-                                  std::span<const StepRow> rows, ExpertBackend& experts,
-                                  std::vector<uint8_t>& alive) const {
+void Decoder::MixtureOfExperts(const Exec& exec, const Layer& layer, uint32_t index,
+                               std::span<const StepRow> rows, ExpertBackend& experts,
+                               std::vector<uint8_t>& alive) const {
   StepScratch& s = scratch_;
   const size_t hidden = config_.hidden_size;
   Choose(exec, layer, index, rows, alive);
@@ -193,49 +298,78 @@ void DeepseekV3::MixtureOfExperts(const Exec& exec, const Layer& layer, uint32_t
   }
 }
 
-void DeepseekV3::Head(const Exec& exec, std::span<const StepRow> rows,
-                      std::vector<float>& logits) const {
+void Decoder::Head(const Exec& exec, std::span<const StepRow> rows,
+                   std::vector<float>& logits) const {
   StepScratch& s = scratch_;
-  const size_t hidden = config_.hidden_size;
+  const size_t width = stream_width();
   size_t wanted = 0;
   for (size_t r = 0; r < rows.size(); ++r) {
     if (!rows[r].wants_logits) continue;
-    const float* row = s.residual.data() + r * hidden;
-    if (wanted != r) std::copy_n(row, hidden, s.residual.data() + wanted * hidden);
+    const float* row = s.streams.data() + r * width;
+    if (wanted != r) std::copy_n(row, width, s.streams.data() + wanted * width);
     ++wanted;
   }
-  Normalise(exec, final_norm_, wanted);
+  const float* last = s.streams.data();
+  if (head_collapse_) {
+    s.collapsed.resize(wanted * config_.hidden_size);
+    head_collapse_->Collapse(exec, last, wanted, s.mixes, s.collapsed.data());
+    last = s.collapsed.data();
+  }
+  Normalise(exec, last, final_norm_, wanted);
   logits.resize(wanted * config_.vocab_size);
-  Linear(exec, head_, s.rounded.data(), hidden, wanted, logits.data(), config_.vocab_size);
+  Linear(exec, head_, s.rounded.data(), config_.hidden_size, wanted, logits.data(),
+         config_.vocab_size);
 }
 
-StepResult DeepseekV3::RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                               base::ThreadPool& pool, Trace* trace) const {
+// What a layer left, for the trace.
+void Decoder::Fill(const Layer& layer, std::span<const StepRow> rows, Trace::Layer& traced) const {
+  const StepScratch& s = scratch_;
+  traced.residual = s.streams;
+  traced.attended = s.mla.attended;
+  if (layer.gate) traced.expert_ids = s.expert_ids;
+  if (layer.gate) traced.expert_weights = s.expert_weights;
+  if (!layer.indexer) return;
+  const size_t top = s.selection.top;
+  traced.positions.assign(rows.size() * top, -1);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const uint64_t first = rows[r].lane->first_position();
+    const bool dense = s.selection.IsDense(r);
+    const size_t count = dense ? IndexOf(rows[r]) + 1 : s.selection.Of(r).size();
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t index = dense ? i : s.selection.Of(r)[i];
+      traced.positions[r * top + i] = static_cast<int32_t>(first + index);
+    }
+  }
+}
+
+StepResult Decoder::RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
+                            base::ThreadPool& pool, Trace* trace, MemoryBackend* memory) const {
   const Exec exec{*kernels_, profile_, pool};
   StepResult result;
   result.alive.assign(rows.size(), 1);
   if (rows.empty()) return result;
   StepScratch& s = scratch_;
   s.y.resize(rows.size() * config_.hidden_size);
+  s.selection.top = 0;
   if (trace != nullptr) trace->layers.assign(layers_.size(), {});
+  if (memory == nullptr) memory = memory_.get();
+  if (config_.engram) AskMemory(rows, *memory);
   Start(rows);
   for (uint32_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
-    Normalise(exec, layer.input_norm, rows.size());
-    layer.attention.Forward(exec, rows, s.rounded.data(), s.turns.data(), s.mla, s.y.data());
-    AddToResidual(exec, rows.size());
-    Normalise(exec, layer.post_attention_norm, rows.size());
+    if (layer.memory) AddMemory(exec, layer, i, rows, *memory, result.alive);
+    EnterSublayer(exec, layer.attention_mixes, layer.input_norm, rows.size());
+    Attention(exec, layer, rows, result.alive);
+    LeaveSublayer(exec, layer.attention_mixes, rows.size());
+    for (const uint32_t count : s.mla.attended) result.attended_entries += count;
+    EnterSublayer(exec, layer.ffn_mixes, layer.post_attention_norm, rows.size());
     if (layer.dense) {
       ApplySwiGlu(exec, *layer.dense, s.rounded.data(), rows.size(), s.y.data(), s.swiglu);
     } else {
       MixtureOfExperts(exec, layer, i, rows, experts, result.alive);
     }
-    AddToResidual(exec, rows.size());
-    if (trace != nullptr) {
-      trace->layers[i].residual = s.residual;
-      if (layer.gate) trace->layers[i].expert_ids = s.expert_ids;
-      if (layer.gate) trace->layers[i].expert_weights = s.expert_weights;
-    }
+    LeaveSublayer(exec, layer.ffn_mixes, rows.size());
+    if (trace != nullptr) Fill(layer, rows, trace->layers[i]);
   }
   Head(exec, rows, result.logits);
   return result;
@@ -244,7 +378,7 @@ StepResult DeepseekV3::RunStep(std::span<const StepRow> rows, ExpertBackend& exp
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AttentionModel>> AttentionModel::Load(const Options& options) {
-  return DeepseekV3::Load(options);
+  return Decoder::Load(options);
 }
 
 }  // namespace expertmesh::model

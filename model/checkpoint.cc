@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/object.hpp>
+#include <cstring>
 #include <filesystem>
 
 #include "absl/strings/escaping.h"
@@ -193,11 +194,40 @@ absl::StatusOr<StoredMatrix> Checkpoint::Matrix(std::string_view name, uint64_t 
 }
 
 absl::StatusOr<StoredMatrix> Checkpoint::Weight(const TensorSpec& spec) const {
-  if (MayBeQuantised(spec) || spec.part == "head") {
+  if (MayBeQuantised(spec) || spec.part == "head" || spec.part == "engram_tables") {
     return Matrix(spec.name, spec.shape[0], spec.shape[1]);
   }
   EM_ASSIGN_OR_RETURN(const TensorView view, Float(spec.name, spec.shape));
+  if (spec.part == "mhc" && view.type != TensorType::kF32) {
+    return Bad(absl::StrCat(view.file, ": tensor \"", Escaped(spec.name),
+                            "\": expected F32, found ", std::string(TensorTypeName(view.type))));
+  }
   return PlainMatrix(view);
+}
+
+absl::StatusOr<std::vector<int64_t>> Checkpoint::Integers(const HashTensorSpec& spec) const {
+  const std::string expected =
+      absl::StrCat("expected ", std::string(TensorTypeName(spec.type)), " [", spec.size, "]");
+  const TensorView* view = Find(spec.name);
+  if (!view) {
+    return Bad(absl::StrCat(directory(), ": tensor \"", spec.name, "\" is missing, ", expected));
+  }
+  if (view->type != spec.type || view->shape != std::vector<uint64_t>{spec.size}) {
+    return Bad(absl::StrCat(view->file, ": tensor \"", spec.name, "\": ", expected, ", found ",
+                            std::string(TensorTypeName(view->type)), " ", ShapeText(view->shape)));
+  }
+  std::vector<int64_t> values(spec.size);
+  const size_t width = TensorTypeBytes(spec.type);
+  for (size_t i = 0; i < values.size(); ++i) {
+    int32_t narrow = 0;
+    if (width == sizeof(narrow)) {
+      std::memcpy(&narrow, view->bytes.data() + i * width, width);
+      values[i] = narrow;
+    } else {
+      std::memcpy(&values[i], view->bytes.data() + i * width, width);
+    }
+  }
+  return values;
 }
 
 std::vector<std::string> Checkpoint::ScalesOf(std::string_view name) const {

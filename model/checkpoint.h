@@ -64,9 +64,12 @@ class Checkpoint {
   /// "X.weight_scale"). Blocks are those of quantization_config, else those that the shape of the
   /// scales fits. kBadCheckpoint as above.
   absl::StatusOr<StoredMatrix> Matrix(std::string_view name, uint64_t rows, uint64_t columns) const;
-  /// The tensor of a spec: Matrix where it may be quantised and for the head (which some publish
-  /// so), Float otherwise, a vector being one row.
+  /// The tensor of a spec: Matrix where it may be quantised, for tables of the memory and for the
+  /// head (which some publish so), Float otherwise, a vector being one row. Tensors of mHC must be
+  /// F32.
   absl::StatusOr<StoredMatrix> Weight(const struct TensorSpec& spec) const;
+  /// A vector of I32 or I64, widened; errors as Float.
+  absl::StatusOr<std::vector<int64_t>> Integers(const struct HashTensorSpec& spec) const;
   /// Names of the scales of a matrix in this checkpoint: none or one, unless the file is wrong.
   std::vector<std::string> ScalesOf(std::string_view name) const;
   const TensorView* Find(std::string_view name) const;  // nullptr if absent
@@ -99,11 +102,20 @@ struct TensorSpec {
   std::string name;
   std::vector<uint64_t> shape;
   bool always_f32 = false;
-  /// embedding, head, mla, norms, dense_ffn, routed_experts, shared_experts or gates.
+  /// embedding, head, mla, indexer, mhc, norms, dense_ffn, routed_experts, shared_experts, gates,
+  /// engram_tables or engram_projections.
   std::string part;
 };
 struct Config;
 std::vector<TensorSpec> TensorSpecs(const Config& config);
+
+/// Integer vectors of the memory's hash (docs/model-family.md §3); no parameters.
+struct HashTensorSpec {
+  std::string name;
+  TensorType type = TensorType::kI64;  // or kI32
+  uint64_t size = 0;
+};
+std::vector<HashTensorSpec> EngramHashSpecs(const Config& config);
 
 /// Whether docs/model-family.md §3 marks the tensor with q: it may be stored quantised. Never the
 /// embedding, head, norms, gates or what is always F32.

@@ -158,8 +158,14 @@ StoredMatrix PlainMatrix(const TensorView& view) {
 }
 
 bool MayBeQuantised(const TensorSpec& spec) {
-  constexpr std::string_view kParts[] = {"mla", "dense_ffn", "routed_experts", "shared_experts"};
-  return spec.shape.size() == 2 && !spec.always_f32 &&
+  constexpr std::string_view kParts[] = {
+      "mla", "indexer", "dense_ffn", "routed_experts", "shared_experts", "engram_projections"};
+  constexpr std::string_view kNever[] = {".indexer.weights_proj.weight", ".engram.q_weight",
+                                         ".engram.k_weight"};
+  const bool never =
+      std::any_of(std::begin(kNever), std::end(kNever),
+                  [&](std::string_view ending) { return spec.name.ends_with(ending); });
+  return !never && spec.shape.size() == 2 && !spec.always_f32 &&
          std::find(std::begin(kParts), std::end(kParts), spec.part) != std::end(kParts);
 }
 

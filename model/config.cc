@@ -1,11 +1,10 @@
 #include "model/config.h"
 
-#include <boost/json/serialize.hpp>
-#include <cmath>
-
 #include "absl/strings/str_cat.h"
 #include "model/checkpoint_files.h"
+#include "model/config_family.h"
 #include "model/config_json.h"
+#include "model/config_keys.h"
 #include "model/config_quantization.h"
 #include "services/base/status.h"
 
@@ -18,119 +17,14 @@ constexpr size_t kConfigBytesMax = 1 << 20;
 constexpr size_t kEosIdsMax = 64;
 constexpr uint64_t kMoeMatricesMax = uint64_t{1} << 20;  // layers · experts
 
-absl::Status BadConfig(std::string_view text) {
-  return base::Error(base::Reason::kBadConfig, text);
-}
-
-// The value as it stands in the file, cut to a length that fits in a message.
-std::string Shown(const json::value& value) {
-  std::string text = json::serialize(value);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
-}
-
-// Reads keys of one object and keeps the first error. A key with the value null counts as absent.
-class KeyReader {
- public:
-  explicit KeyReader(const json::object& object) : object_(object) {}
-
-  const absl::Status& status() const { return status_; }
-
-  const json::value* Find(std::string_view key) const {
-    const auto found = object_.find(json::string_view(key.data(), key.size()));
-    return found == object_.end() || found->value().is_null() ? nullptr : &found->value();
-  }
-
-  void Fail(std::string text) {
-    if (status_.ok()) status_ = BadConfig(text);
-  }
-
-  void Refuse(std::string_view key, std::string_view wanted) {
-    const json::value* value = Find(key);
-    Fail(absl::StrCat("key \"", std::string(key), "\" is ", value ? Shown(*value) : "missing", ": ",
-                      std::string(wanted)));
-  }
-
-  template <class T>
-  T Refused(T value_to_go_on_with, std::string_view key, std::string_view wanted) {
-    Refuse(key, wanted);
-    return value_to_go_on_with;
-  }
-
-  uint64_t Integer(std::string_view key, uint64_t low, uint64_t high) {
-    const json::value* value = Find(key);
-    const std::string wanted = absl::StrCat("must be an integer from ", low, " to ", high);
-    if (!value) return Refused(low, key, wanted);
-    if (value->is_uint64() && value->get_uint64() >= low && value->get_uint64() <= high) {
-      return value->get_uint64();
-    }
-    if (value->is_int64() && value->get_int64() >= 0) {
-      const auto number = static_cast<uint64_t>(value->get_int64());
-      if (number >= low && number <= high) return number;
-    }
-    return Refused(low, key, wanted);
-  }
-
-  uint64_t IntegerOr(std::string_view key, uint64_t fallback, uint64_t low, uint64_t high) {
-    return Find(key) ? Integer(key, low, high) : fallback;
-  }
-
-  double NumberOr(std::string_view key, double fallback, double low, double high) {
-    const json::value* value = Find(key);
-    if (!value) return fallback;
-    double number = std::nan("");
-    if (value->is_double()) number = value->get_double();
-    if (value->is_int64()) number = static_cast<double>(value->get_int64());
-    if (value->is_uint64()) number = static_cast<double>(value->get_uint64());
-    if (number >= low && number <= high) return number;  // false for NaN
-    return Refused(fallback, key, absl::StrCat("must be a number from ", low, " to ", high));
-  }
-
-  bool FlagOr(std::string_view key, bool fallback) {
-    const json::value* value = Find(key);
-    if (!value) return fallback;
-    if (value->is_bool()) return value->get_bool();
-    return Refused(fallback, key, "must be true or false");
-  }
-
-  std::string TextOr(std::string_view key, std::string_view fallback) {
-    const json::value* value = Find(key);
-    if (!value) return std::string(fallback);
-    if (value->is_string()) return {value->get_string().data(), value->get_string().size()};
-    return Refused(std::string(fallback), key, "must be a string");
-  }
-
-  void RequireText(std::string_view key, std::string_view only) {
-    if (TextOr(key, only) != only) {
-      Refuse(key, absl::StrCat("only \"", std::string(only), "\" is supported"));
-    }
-  }
-
-  void RequireFlag(std::string_view key, bool only) {
-    if (FlagOr(key, only) != only) {
-      Refuse(key, absl::StrCat("only ", only ? "true" : "false", " is supported"));
-    }
-  }
-
-  void RequireAbsent(std::string_view key, std::string_view why) {
-    if (Find(key)) Refuse(key, why);
-  }
-
-  uint32_t Size(std::string_view key, uint32_t low, uint32_t high) {
-    return static_cast<uint32_t>(Integer(key, low, high));
-  }
-
- private:
-  const json::object& object_;
-  absl::Status status_;
-};
-
 void ReadModelType(KeyReader& keys, Config& config) {
   const std::string type = keys.TextOr("model_type", "");
   if (!RunsModelType(type)) {
-    keys.Refuse("model_type", "this version runs \"deepseek_v3\" and \"kimi_k2\"");
+    keys.Refuse("model_type",
+                "this version runs \"deepseek_v3\", \"kimi_k2\", \"deepseek_v32\", \"glm_moe_dsa\" "
+                "and \"expertmesh\"");
   }
-  config.model_type = "deepseek_v3";
+  config.model_type = type == "kimi_k2" ? "deepseek_v3" : type;
 }
 
 void ReadSizes(KeyReader& keys, Config& config) {
@@ -151,25 +45,22 @@ void ReadSizes(KeyReader& keys, Config& config) {
   }
   config.intermediate_size = keys.Size("intermediate_size", 1, 1 << 20);
   config.max_position_embeddings = keys.Integer("max_position_embeddings", 1, uint64_t{1} << 26);
-  config.first_k_dense_replace = keys.Size("first_k_dense_replace", 0, config.num_hidden_layers);
+  const uint32_t layers = config.num_hidden_layers;
+  config.first_k_dense_replace = config.IsOwnFamily()
+                                     ? keys.SizeOr("first_k_dense_replace", 1, 0, layers)
+                                     : keys.Size("first_k_dense_replace", 0, layers);
 }
 
-// Keys whose default differs between docs/model-family.md §2 and the published configs
-// (first_k_dense_replace, num_experts_per_tok, n_group, topk_group) are required, not guessed.
-void ReadExperts(KeyReader& keys, Config& config) {
-  const uint32_t experts = config.n_routed_experts = keys.Size("n_routed_experts", 1, 1 << 14);
-  if (uint64_t{experts} * config.num_hidden_layers > kMoeMatricesMax) {
-    keys.Refuse("n_routed_experts",
-                absl::StrCat("times num_hidden_layers (", config.num_hidden_layers,
-                             ") must not exceed ", kMoeMatricesMax));
+void ReadGateGroups(KeyReader& keys, Config& config) {
+  if (config.IsOwnFamily()) {
+    if (keys.IntegerOr("n_group", 1, 0, 1 << 14) != 1)
+      keys.Refuse("n_group", "only 1 is supported");
+    if (keys.IntegerOr("topk_group", 1, 0, 1 << 14) != 1) {
+      keys.Refuse("topk_group", "only 1 is supported");
+    }
+    return;
   }
-  config.moe_intermediate_size = keys.Size("moe_intermediate_size", 1, 1 << 16);
-  config.n_shared_experts = static_cast<uint32_t>(keys.IntegerOr("n_shared_experts", 1, 0, 64));
-  config.num_experts_per_tok = keys.Size("num_experts_per_tok", 1, 256);
-  if (config.num_experts_per_tok > experts) {
-    keys.Refuse("num_experts_per_tok",
-                absl::StrCat("must not exceed n_routed_experts (", experts, ")"));
-  }
+  const uint32_t experts = config.n_routed_experts;
   config.n_group = keys.Size("n_group", 1, 1 << 14);
   config.topk_group = keys.Size("topk_group", 1, 1 << 14);
   const uint32_t group_size = experts / config.n_group;
@@ -188,12 +79,35 @@ void ReadExperts(KeyReader& keys, Config& config) {
                              " experts are selectable (topk_group ", config.topk_group, " of ",
                              config.n_group, " groups)"));
   }
+}
+
+// Keys whose default differs between docs/model-family.md §2 and the published configs
+// (first_k_dense_replace, num_experts_per_tok, n_group, topk_group) are guessed for our own family
+// only.
+void ReadExperts(KeyReader& keys, Config& config) {
+  const uint32_t experts = config.n_routed_experts = keys.Size("n_routed_experts", 1, 1 << 14);
+  if (uint64_t{experts} * config.num_hidden_layers > kMoeMatricesMax) {
+    keys.Refuse("n_routed_experts",
+                absl::StrCat("times num_hidden_layers (", config.num_hidden_layers,
+                             ") must not exceed ", kMoeMatricesMax));
+  }
+  config.moe_intermediate_size = keys.Size("moe_intermediate_size", 1, 1 << 16);
+  config.n_shared_experts = static_cast<uint32_t>(keys.IntegerOr("n_shared_experts", 1, 0, 64));
+  const bool own = config.IsOwnFamily();
+  config.num_experts_per_tok = own ? keys.SizeOr("num_experts_per_tok", 16, 1, 256)
+                                   : keys.Size("num_experts_per_tok", 1, 256);
+  if (config.num_experts_per_tok > experts) {
+    keys.Refuse("num_experts_per_tok",
+                absl::StrCat("must not exceed n_routed_experts (", experts, ")"));
+  }
+  ReadGateGroups(keys, config);
   keys.RequireText("scoring_func", "sigmoid");
   keys.RequireText("topk_method", "noaux_tc");
   if (keys.IntegerOr("moe_layer_freq", 1, 0, 1024) != 1) {
     keys.Refuse("moe_layer_freq", "only 1 is supported");
   }
   config.norm_topk_prob = keys.FlagOr("norm_topk_prob", true);
+  if (own && !config.norm_topk_prob) keys.Refuse("norm_topk_prob", "only true is supported");
   config.routed_scaling_factor =
       static_cast<float>(keys.NumberOr("routed_scaling_factor", 2.5, 1e-6, 1e6));
 }
@@ -289,7 +203,8 @@ void ReadTokenIds(KeyReader& keys, Config& config) {
 }  // namespace
 
 bool RunsModelType(std::string_view model_type) {
-  return model_type == "deepseek_v3" || model_type == "kimi_k2";
+  return model_type == "deepseek_v3" || model_type == "kimi_k2" || model_type == "deepseek_v32" ||
+         model_type == "glm_moe_dsa" || model_type == "expertmesh";
 }
 
 absl::StatusOr<Config> ParseConfig(std::string_view text) {
@@ -307,6 +222,8 @@ absl::StatusOr<Config> ParseConfig(std::string_view text) {
   SettleYarnFactor(keys, config);
   ReadExperts(keys, config);
   ReadTokenIds(keys, config);
+  EM_RETURN_IF_ERROR(keys.status());  // what follows rests on sound sizes
+  ReadFamilyKeys(keys, config);
   EM_RETURN_IF_ERROR(keys.status());
   return config;
 }

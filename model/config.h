@@ -24,9 +24,34 @@ struct YarnScaling {
   std::optional<double> attention_factor = std::nullopt;
 };
 
+/// Sparse attention (docs/formats.md §2, docs/model-family.md §4.4). Keys as in the file.
+struct IndexerConfig {
+  uint32_t index_topk = 0;  // positions a token attends to
+  uint32_t index_n_heads = 0;
+  uint32_t index_head_dim = 0;
+  bool indexer_rope_interleave = true;  // false: half-split pairs
+  std::vector<bool> full;               // [layers]; false: the selection of the nearest full below
+};
+
+/// Memory of n-grams (docs/model-family.md §4.0 and §4.5). Keys as in the file.
+struct EngramConfig {
+  std::vector<uint32_t> layer_ids;  // ascending
+  uint32_t max_ngram = 3;
+  uint32_t n_heads = 8;  // per n-gram order
+  uint32_t head_dim = 0;
+  uint64_t vocab_size = 0;  // smallest number of rows of a head
+  uint32_t num_classes = 0;
+  uint32_t pad_token_id = 2;  // raw id whose class stands before the start
+  uint64_t seed = 0;
+  std::vector<uint64_t> num_embeddings;  // [layer_ids], rows of the table
+
+  uint32_t columns() const { return (max_ngram - 1) * n_heads; }
+};
+
 /// A checked config: ParseConfig returns only configs this version can run.
 struct Config {
-  std::string model_type;  // "deepseek_v3" ("kimi_k2" is read as that)
+  /// "deepseek_v3" ("kimi_k2" is read as that), "deepseek_v32", "glm_moe_dsa" or "expertmesh".
+  std::string model_type;
   uint32_t vocab_size = 0;
   uint32_t hidden_size = 0;
   uint32_t num_hidden_layers = 0;
@@ -57,6 +82,16 @@ struct Config {
   std::optional<uint32_t> pad_token_id;
   std::string torch_dtype;  // "float32" or "bfloat16"; what `model init` writes
 
+  std::optional<IndexerConfig> indexer;  // none: dense attention
+  uint32_t hc_mult = 1;                  // residual streams; 1 = plain residual
+  uint32_t hc_sinkhorn_iters = 20;
+  float hc_eps = 1e-6f;
+  std::optional<EngramConfig> engram;  // none: no memory
+
+  bool IsOwnFamily() const { return model_type == "expertmesh"; }
+  bool HasOwnIndexer(uint32_t layer) const { return indexer && indexer->full[layer]; }
+  /// Place of the layer in engram->layer_ids, or nothing.
+  std::optional<size_t> EngramPlace(uint32_t layer) const;
   bool IsMoeLayer(uint32_t layer) const { return layer >= first_k_dense_replace; }
   uint32_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
 };

@@ -1,4 +1,5 @@
 #include <charconv>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -37,11 +38,56 @@ std::string RopeScaling(const std::optional<YarnScaling>& yarn) {
       ", \"truncate\": ", Flag(yarn->truncate), "}");
 }
 
+using Lines = std::map<std::string, std::string>;
+
+std::string ClassName(const std::string& model_type) {
+  if (model_type == "expertmesh") return "ExpertMeshForCausalLM";
+  if (model_type == "glm_moe_dsa") return "GlmMoeDsaForCausalLM";
+  return model_type == "deepseek_v32" ? "DeepseekV32ForCausalLM" : "DeepseekV3ForCausalLM";
+}
+
+template <class T>
+std::string List(const std::vector<T>& items) {
+  return absl::StrCat("[", absl::StrJoin(items, ", "), "]");
+}
+
+void AddIndexer(const IndexerConfig& indexer, Lines& lines) {
+  std::vector<std::string> types;
+  for (const bool full : indexer.full) types.push_back(full ? "\"full\"" : "\"shared\"");
+  lines["index_topk"] = Number(indexer.index_topk);
+  lines["index_n_heads"] = Number(indexer.index_n_heads);
+  lines["index_head_dim"] = Number(indexer.index_head_dim);
+  lines["indexer_rope_interleave"] = Flag(indexer.indexer_rope_interleave);
+  lines["indexer_types"] = List(types);
+}
+
+void AddEngram(const EngramConfig& engram, Lines& lines) {
+  lines["engram_layer_ids"] = List(engram.layer_ids);
+  lines["engram_max_ngram"] = Number(engram.max_ngram);
+  lines["engram_n_heads"] = Number(engram.n_heads);
+  lines["engram_head_dim"] = Number(engram.head_dim);
+  lines["engram_vocab_size"] = Number(engram.vocab_size);
+  lines["engram_num_classes"] = Number(engram.num_classes);
+  lines["engram_pad_token_id"] = Number(engram.pad_token_id);
+  lines["engram_seed"] = Number(engram.seed);
+  lines["engram_num_embeddings"] = List(engram.num_embeddings);
+}
+
+void AddFamilyKeys(const Config& config, Lines& lines) {
+  if (config.indexer) AddIndexer(*config.indexer, lines);
+  if (!config.IsOwnFamily()) return;
+  if (!config.indexer) lines["index_topk"] = "null";
+  lines["hc_mult"] = Number(config.hc_mult);
+  lines["hc_sinkhorn_iters"] = Number(config.hc_sinkhorn_iters);
+  lines["hc_eps"] = Number(config.hc_eps);
+  if (config.engram) AddEngram(*config.engram, lines);
+}
+
 }  // namespace
 
 std::string ConfigJson(const Config& config) {
-  const std::vector<std::pair<std::string, std::string>> lines = {
-      {"architectures", "[\"DeepseekV3ForCausalLM\"]"},
+  Lines lines = {
+      {"architectures", absl::StrCat("[", Quoted(ClassName(config.model_type)), "]")},
       {"attention_bias", Flag(config.attention_bias)},
       {"bos_token_id", Optional(config.bos_token_id)},
       {"eos_token_id", EosIds(config.eos_token_ids)},
@@ -78,6 +124,7 @@ std::string ConfigJson(const Config& config) {
       {"v_head_dim", Number(config.v_head_dim)},
       {"vocab_size", Number(config.vocab_size)},
   };
+  AddFamilyKeys(config, lines);
   return absl::StrCat("{\n",
                       absl::StrJoin(lines, ",\n",
                                     [](std::string* out, const auto& line) {

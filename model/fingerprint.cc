@@ -83,6 +83,18 @@ void AddAttend(const KernelTable& kernels, OutputHash& hash) {
   hash.Add(context);
 }
 
+void AddIndexScores(const KernelTable& kernels, OutputHash& hash) {
+  constexpr size_t kWidth = 43;
+  constexpr size_t kHeads = 6;
+  const std::vector<float> queries = FixedInput(7, kHeads * kWidth);
+  const std::vector<float> weights = FixedInput(8, kHeads);
+  const std::vector<float> keys = FixedInput(9, kWidth * kTileKeys);
+  std::vector<float> scores(kTileKeys);
+  kernels.index_scores(
+      {keys.data(), kWidth, queries.data(), weights.data(), kHeads, 0.125f, scores.data()});
+  hash.Add(scores);
+}
+
 void AddElementwise(const KernelTable& kernels, OutputHash& hash) {
   constexpr size_t kCount = 1003;
   const std::vector<float> a = FixedInput(5, kCount);
@@ -98,6 +110,9 @@ void AddElementwise(const KernelTable& kernels, OutputHash& hash) {
   hash.Add(out);
   kernels.scale(0.3f, a.data(), kCount, out.data());
   hash.Add(out);
+  kernels.add_scaled(0.7f, b.data(), kCount, out.data());
+  hash.Add(out);
+  hash.Add({kernels.dot(a.data(), b.data(), kCount)});
   for (size_t i = 0; i < kCount; ++i) out[i] = Sigmoid(4.0f * a[i]);
   hash.Add(out);
 }
@@ -119,6 +134,7 @@ std::string Fingerprint(const Profile& profile, const KernelTable& kernels) {
   AddLinear(kernels, Dtype::kF32, hash);
   AddLinear(kernels, Dtype::kBf16, hash);
   AddAttend(kernels, hash);
+  AddIndexScores(kernels, hash);
   AddElementwise(kernels, hash);
   AddRope(hash);
   return hash.Hex();

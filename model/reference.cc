@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/blocks/gate.h"
-#include "model/blocks/rope.h"
 #include "model/combine_tree.h"
+#include "model/engram_hash.h"
 #include "model/kernels/reference/reference_kernels.h"
 #include "services/base/status.h"
 
@@ -28,6 +28,10 @@ absl::StatusOr<std::unique_ptr<ReferenceModel>> ReferenceModel::Load(const std::
     }
     model->weights_.emplace(spec.name, std::move(weight));
   }
+  for (const HashTensorSpec& spec : EngramHashSpecs(model->config_)) {
+    EM_ASSIGN_OR_RETURN(model->integers_[spec.name], model->checkpoint_->Integers(spec));
+  }
+  EM_RETURN_IF_ERROR(EngramHash::Load(*model->checkpoint_, model->config_).status());
   return model;
 }
 
@@ -36,62 +40,6 @@ std::vector<float> ReferenceModel::Weight(const std::string& name) const {
   std::vector<float> values(stored.rows * stored.columns);
   DecodeRows(stored, 0, stored.rows, values.data()).IgnoreError();  // Load has seen every row
   return values;
-}
-
-// docs/formats.md §1.3, naive form.
-ReferenceModel::Rows ReferenceModel::Attention(uint32_t layer, const Rows& x,
-                                               uint64_t first_position) const {
-  const std::string prefix = absl::StrCat("model.layers.", layer, ".self_attn.");
-  const auto w = [&](const char* name) { return Weight(absl::StrCat(prefix, name, ".weight")); };
-  const bool latent = config_.q_lora_rank > 0;
-  const auto q_a = latent ? w("q_a_proj") : std::vector<float>();
-  const auto q_norm = latent ? w("q_a_layernorm") : std::vector<float>();
-  const auto q_b = w(latent ? "q_b_proj" : "q_proj");
-  const auto kv_a = w("kv_a_proj_with_mqa"), kv_norm = w("kv_a_layernorm"), kv_b = w("kv_b_proj");
-  const auto o_proj = w("o_proj");
-  const auto biased = [&](const char* name, std::vector<float> row) {
-    if (!config_.attention_bias) return row;
-    const std::vector<float> bias = Weight(absl::StrCat(prefix, name, ".bias"));
-    for (size_t i = 0; i < row.size(); ++i) row[i] += bias[i];
-    return row;
-  };
-  const size_t heads = config_.num_attention_heads, dn = config_.qk_nope_head_dim;
-  const size_t dr = config_.qk_rope_head_dim, dv = config_.v_head_dim, rank = config_.kv_lora_rank;
-  const float scale = AttentionScale(config_);
-  const Rope rope(config_);
-
-  Rows key_value, key_rope, y;  // [heads·(dn + dv)] and [dr] of every token so far
-  for (size_t t = 0; t < x.size(); ++t) {
-    std::vector<float> turns(dr);
-    rope.Turns(first_position + t, turns.data());
-    std::vector<float> q =
-        Linear(q_b, latent ? RmsNorm(biased("q_a_proj", Linear(q_a, x[t])), q_norm, 1e-6f) : x[t]);
-    const std::vector<float> a = biased("kv_a_proj_with_mqa", Linear(kv_a, x[t]));
-    const std::vector<float> c(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(rank));
-    key_rope.emplace_back(a.begin() + static_cast<std::ptrdiff_t>(rank), a.end());
-    Rope::Apply(turns.data(), dr, key_rope.back().data());
-    key_value.push_back(Linear(kv_b, RmsNorm(c, kv_norm, 1e-6f)));
-
-    std::vector<float> out(heads * dv, 0.0f);
-    for (size_t h = 0; h < heads; ++h) {
-      float* q_head = q.data() + h * (dn + dr);
-      Rope::Apply(turns.data(), dr, q_head + dn);
-      std::vector<float> p(t + 1);
-      for (size_t s = 0; s <= t; ++s) {
-        float dot = 0;
-        for (size_t i = 0; i < dn; ++i) dot += q_head[i] * key_value[s][h * (dn + dv) + i];
-        for (size_t i = 0; i < dr; ++i) dot += q_head[dn + i] * key_rope[s][i];
-        p[s] = scale * dot;
-      }
-      reference::Softmax(p);
-      for (size_t s = 0; s <= t; ++s) {
-        for (size_t i = 0; i < dv; ++i)
-          out[h * dv + i] += p[s] * key_value[s][h * (dn + dv) + dn + i];
-      }
-    }
-    y.push_back(biased("o_proj", Linear(o_proj, out)));
-  }
-  return y;
 }
 
 // docs/formats.md §1.6; the sum over experts is the combine tree.
@@ -140,56 +88,108 @@ std::vector<float> ReferenceModel::MixtureOfExperts(uint32_t layer, const std::v
   return y;
 }
 
-std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens, Trace* trace,
-                                           uint64_t first_position) const {
-  const size_t hidden = config_.hidden_size;
-  const std::string embed = "model.embed_tokens.weight";
-  const std::vector<float> embedding = Weight(embed);
-  Rows h;
-  for (const uint32_t token : tokens) {
-    const auto row = embedding.begin() + static_cast<std::ptrdiff_t>(token * hidden);
-    h.emplace_back(row, row + static_cast<std::ptrdiff_t>(hidden));
-  }
-  if (trace != nullptr) trace->layers.assign(config_.num_hidden_layers, {});
-  for (uint32_t i = 0; i < config_.num_hidden_layers; ++i) {
-    Trace::Layer* const traced = trace == nullptr ? nullptr : &trace->layers[i];
-    const std::string layer = absl::StrCat("model.layers.", i, ".");
-    const auto add_block = [&](const char* norm_name, const auto& block) {
-      const std::vector<float> norm = Weight(absl::StrCat(layer, norm_name));
-      Rows x;
-      for (const std::vector<float>& row : h) x.push_back(RmsNorm(row, norm, config_.rms_norm_eps));
-      const Rows y = block(x);
-      for (size_t t = 0; t < h.size(); ++t) {
-        for (size_t c = 0; c < hidden; ++c) h[t][c] += y[t][c];
-      }
-    };
-    add_block("input_layernorm.weight",
-              [&](const Rows& x) { return Attention(i, x, first_position); });
-    add_block("post_attention_layernorm.weight", [&](const Rows& x) {
-      Rows y;
-      for (const std::vector<float>& row : x) {
-        y.push_back(config_.IsMoeLayer(i)
-                        ? MixtureOfExperts(i, row, traced)
-                        : reference::SwiGlu(Weight(absl::StrCat(layer, "mlp.gate_proj.weight")),
-                                            Weight(absl::StrCat(layer, "mlp.up_proj.weight")),
-                                            Weight(absl::StrCat(layer, "mlp.down_proj.weight")),
-                                            row));
-      }
-      return y;
-    });
-    if (traced == nullptr) continue;
-    for (const std::vector<float>& row : h) {
-      traced->residual.insert(traced->residual.end(), row.begin(), row.end());
+std::vector<float> ReferenceModel::FeedForward(uint32_t layer, const std::vector<float>& x,
+                                               Trace::Layer* trace) const {
+  if (config_.IsMoeLayer(layer)) return MixtureOfExperts(layer, x, trace);
+  const std::string mlp = absl::StrCat("model.layers.", layer, ".mlp.");
+  return reference::SwiGlu(Weight(mlp + "gate_proj.weight"), Weight(mlp + "up_proj.weight"),
+                           Weight(mlp + "down_proj.weight"), x);
+}
+
+// docs/model-family.md §4.3: collapse, norm, block, expand; with one stream a plain residual.
+void ReferenceModel::AddSublayer(const std::string& mixes, const std::string& norm, Rows& streams,
+                                 const std::function<Rows(const Rows&)>& block) const {
+  const std::vector<float> norm_weight = Weight(norm);
+  const reference::MixWeights weights = Mixer(mixes + "fn", mixes + "base", mixes + "scale");
+  std::vector<reference::Mixes> mixed;
+  Rows x;
+  for (const std::vector<float>& row : streams) {
+    if (config_.hc_mult == 1) {
+      mixed.push_back({{1.0f}, {1.0f}, {1.0f}});
+      x.push_back(RmsNorm(row, norm_weight, config_.rms_norm_eps));
+    } else {
+      mixed.push_back(reference::MixesOf(row, weights, rule()));
+      const std::vector<float> u = reference::Collapse(row, mixed.back().pre);
+      x.push_back(RmsNorm(u, norm_weight, config_.rms_norm_eps));
     }
   }
+  const Rows y = block(x);
+  for (size_t t = 0; t < streams.size(); ++t) reference::Expand(mixed[t], y[t], streams[t]);
+}
+
+reference::MixWeights ReferenceModel::Mixer(const std::string& fn, const std::string& base,
+                                            const std::string& scale) const {
+  if (config_.hc_mult == 1) return {};
+  return {Weight(fn), Weight(base), Weight(scale)};
+}
+
+reference::MixRule ReferenceModel::rule() const {
+  return {config_.hc_mult, config_.hc_sinkhorn_iters, config_.hc_eps, config_.rms_norm_eps};
+}
+
+std::vector<float> ReferenceModel::Logits(const Rows& streams) const {
   std::vector<float> logits;
   const std::vector<float> norm = Weight("model.norm.weight");
-  const std::vector<float> head = Weight(config_.tie_word_embeddings ? embed : "lm_head.weight");
-  for (const std::vector<float>& row : h) {
-    const std::vector<float> row_logits = Linear(head, RmsNorm(row, norm, config_.rms_norm_eps));
+  const std::vector<float> head =
+      Weight(config_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+  const std::string hc = "model.hc_head.hc_";
+  const reference::MixWeights weights = Mixer(hc + "fn", hc + "base", hc + "scale");
+  for (const std::vector<float>& row : streams) {
+    const std::vector<float> u =
+        config_.hc_mult == 1 ? row : reference::CollapseHead(row, weights, rule());
+    const std::vector<float> row_logits = Linear(head, RmsNorm(u, norm, config_.rms_norm_eps));
     logits.insert(logits.end(), row_logits.begin(), row_logits.end());
   }
   return logits;
+}
+
+// Positions [rows, K] of a layer with an indexer of its own, −1 behind the last.
+std::vector<int32_t> ReferenceModel::Positions(const Selections& selections,
+                                               uint64_t first_position) const {
+  std::vector<int32_t> positions;
+  for (const std::vector<size_t>& selection : selections) {
+    for (size_t i = 0; i < config_.indexer->index_topk; ++i) {
+      const bool chosen = i < selection.size();
+      positions.push_back(chosen ? static_cast<int32_t>(first_position + selection[i]) : -1);
+    }
+  }
+  return positions;
+}
+
+std::vector<float> ReferenceModel::Forward(std::span<const uint32_t> tokens, Trace* trace,
+                                           uint64_t first_position) const {
+  const size_t hidden = config_.hidden_size;
+  const std::vector<float> embedding = Weight("model.embed_tokens.weight");
+  Rows streams(tokens.size());
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    const auto row = embedding.begin() + static_cast<std::ptrdiff_t>(tokens[t] * hidden);
+    for (size_t i = 0; i < config_.hc_mult; ++i) {
+      streams[t].insert(streams[t].end(), row, row + static_cast<std::ptrdiff_t>(hidden));
+    }
+  }
+  if (trace != nullptr) trace->layers.assign(config_.num_hidden_layers, {});
+  Selections selections;  // of the nearest layer with an indexer
+  for (uint32_t i = 0; i < config_.num_hidden_layers; ++i) {
+    Trace::Layer* const traced = trace == nullptr ? nullptr : &trace->layers[i];
+    const std::string layer = absl::StrCat("model.layers.", i, ".");
+    if (config_.EngramPlace(i)) {
+      for (size_t t = 0; t < tokens.size(); ++t) AddMemory(i, tokens, t, streams[t]);
+    }
+    AddSublayer(layer + "attn_hc.", layer + "input_layernorm.weight", streams,
+                [&](const Rows& x) { return Attention(i, x, first_position, selections); });
+    AddSublayer(layer + "ffn_hc.", layer + "post_attention_layernorm.weight", streams,
+                [&](const Rows& x) {
+                  Rows y;
+                  for (const std::vector<float>& row : x) y.push_back(FeedForward(i, row, traced));
+                  return y;
+                });
+    if (traced == nullptr) continue;
+    if (config_.HasOwnIndexer(i)) traced->positions = Positions(selections, first_position);
+    for (const std::vector<float>& row : streams) {
+      traced->residual.insert(traced->residual.end(), row.begin(), row.end());
+    }
+  }
+  return Logits(streams);
 }
 
 }  // namespace expertmesh::model

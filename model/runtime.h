@@ -1,5 +1,6 @@
 // The attention side of a model: embedding, attention, gate, shared experts, head, lane state. The
-// routed experts are behind ExpertBackend, so this file knows no network.
+// routed experts are behind ExpertBackend and the tables of the memory behind MemoryBackend, so
+// this file knows no network.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "model/config.h"
 #include "model/lane_state.h"
+#include "model/memory_backend.h"
 #include "model/profile.h"
 #include "model/trace.h"
 #include "services/base/thread_pool.h"
@@ -49,11 +51,18 @@ struct StepRow {
   bool wants_logits = false;
   /// Forced experts per layer (debug door); empty = the gate chooses. [layers][top_k]
   const std::vector<std::vector<uint16_t>>* forced_experts = nullptr;
+  /// The lane's tokens before this one in order, at least the last engram_max_ngram − 1 that exist.
+  /// Read by models with a memory only.
+  std::span<const uint32_t> previous = {};
+  /// Forced positions per layer, absolute and ascending, min(index_topk, entries seen) of them;
+  /// empty = the indexer chooses. [layers][…]
+  const std::vector<std::vector<uint64_t>>* forced_positions = nullptr;
 };
 
 struct StepResult {
-  std::vector<uint8_t> alive;  // [rows]; 0 = the row's experts failed
-  std::vector<float> logits;   // [rows with wants_logits, in order; vocab]
+  std::vector<uint8_t> alive;     // [rows]; 0 = the row's experts or memory failed, or a NaN
+  std::vector<float> logits;      // [rows with wants_logits, in order; vocab]
+  uint64_t attended_entries = 0;  // cache entries that attention read, over all rows and layers
 };
 
 /// Immutable after Load. RunStep may be called from one thread at a time (it uses the pool).
@@ -64,6 +73,7 @@ class AttentionModel {
     std::string profile = "bf16";
     bool masked_gate_group_zero = false;  // docs/formats.md §1.6; part of the revision
     std::string isa = "auto";             // "avx512", "avx2", "baseline": same bits, other speed
+    bool local_memory = true;  // false: every RunStep names its MemoryBackend, no table is needed
   };
   static absl::StatusOr<std::unique_ptr<AttentionModel>> Load(const Options& options);
   virtual ~AttentionModel() = default;
@@ -74,12 +84,13 @@ class AttentionModel {
   virtual const std::string& fingerprint() const = 0;
   virtual const LaneStateDeclaration& lane_state() const = 0;
 
-  /// `trace`, if given, is overwritten with what every layer computed.
+  /// `trace`, if given, is overwritten with what every layer computed. `memory`: where the rows of
+  /// the memory come from; nullptr = the tables of the model's own directory.
   virtual StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                             base::ThreadPool& pool, Trace* trace) const = 0;
-  StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                     base::ThreadPool& pool) const {
-    return RunStep(rows, experts, pool, nullptr);
+                             base::ThreadPool& pool, Trace* trace, MemoryBackend* memory) const = 0;
+  StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts, base::ThreadPool& pool,
+                     Trace* trace = nullptr) const {
+    return RunStep(rows, experts, pool, trace, nullptr);
   }
 };
 

@@ -106,4 +106,13 @@ absl::StatusOr<std::vector<float>> WeightLoader::Vector(const std::string& name,
   return values;
 }
 
+absl::StatusOr<std::vector<float>> WeightLoader::Flat(const std::string& name, size_t rows,
+                                                      size_t columns) const {
+  EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {rows, columns}));
+  std::vector<float> values(rows * columns);
+  EM_RETURN_IF_ERROR(DecodeRows(PlainMatrix(view), 0, rows, values.data()));
+  checkpoint_.Release(view);
+  return values;
+}
+
 }  // namespace expertmesh::model

@@ -56,6 +56,9 @@ class WeightLoader {
 
   /// A vector in f32, never rounded: norms and biases.
   absl::StatusOr<std::vector<float>> Vector(const std::string& name, size_t size) const;
+  /// A small matrix [rows, columns] in f32, never rounded, row-major.
+  absl::StatusOr<std::vector<float>> Flat(const std::string& name, size_t rows,
+                                          size_t columns) const;
 
  private:
   Dtype DtypeFor(const StoredMatrix& matrix) const;

@@ -23,9 +23,9 @@ from mesh.supervisor import StopRequested, StopSignals, Supervisor
 DEFAULT_PORT = 8080
 PORTS_TRIED = 100
 EXAMPLES = """examples:
-  ./mesh up                                       two expert pools of the model tiny-v3
+  ./mesh up                                       two expert pools of the model tiny
   ./mesh up --experts 4 --detach                  four pools, in the background
-  ./mesh up --model /data/my-model --port 9000    a Hugging Face directory of the deepseek_v3 family
+  ./mesh up --model /data/my-model --port 9000    a Hugging Face directory
   ./mesh up --name second --slices "0-7;8-31"     beside the first, slices by hand
 """
 
@@ -40,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                     "started again after 0.5 s, then 1 s, 2 s, ...; five times in a row.",
         epilog=EXAMPLES)
     up.add_argument("--model", type=Path, metavar="DIR",
-                    help="Hugging Face model directory; without it a random tiny-v3 is made once")
+                    help="Hugging Face model directory; without it a random tiny is made once")
     up.add_argument("--served-model-name", metavar="NAME",
                     help="model id for clients (default: the directory's name)")
     up.add_argument("--experts", type=arguments.count, metavar="N",
@@ -169,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
     instance.lock().close()  # says at once, and not after the build, that it runs already
     if not args.no_build:
         build((*PROCESSES, "expertmesh"))
-    directory = (args.model or model.preset("tiny-v3")).resolve()
+    directory = (args.model or model.preset("tiny")).resolve()
     # Checks the directory once, in front, and caches its revision before five readers want it.
     shown = model.show(directory)
     check_profile(args.profile, shown)

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/blocks/rope.h"
+#include "model/blocks/selection.h"
 #include "model/config.h"
 #include "model/kernels/linear.h"
 #include "model/lane_state.h"
@@ -20,11 +21,13 @@ namespace expertmesh::model {
 /// Buffers of one step, kept between steps. One per model; used by one step at a time.
 struct MlaScratch {
   std::vector<float> projected;     // [rows, q_rank + rank + rope]
+  std::vector<float> latents;       // [rows, q_rank], the same before rounding; for an indexer
   std::vector<float> latent_query;  // [rows, q_rank], normalised and rounded
   std::vector<float> query;         // [rows, heads·(nope + rope)]
   std::vector<float> absorbed;      // [rows, heads, rank + rope]
   std::vector<float> context;       // [rows, heads, rank]
   std::vector<float> values;        // [rows, heads·value]
+  std::vector<uint32_t> attended;   // [rows], cache entries read
   std::vector<std::vector<float>>
       threads;  // per thread: tile, transposed tile, running maxima and sums
 };
@@ -34,24 +37,29 @@ class Mla {
  public:
   static absl::StatusOr<Mla> Load(const WeightLoader& loader, const Config& config, uint32_t layer);
 
-  /// Writes the cache entries of all rows, then attends. `x` [rows, hidden], normalised and rounded
-  /// to the activation type; `turns` [rows, rope dims] from Rope::Turns; y [rows, hidden]. A row
-  /// sees the entries of its lane up to its own position, also those written by earlier rows of
-  /// this step.
-  void Forward(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
-               MlaScratch& scratch, float* y) const;
+  /// Writes the cache entries of all rows and computes their queries; with an indexer in this layer
+  /// also scratch.latents. `x` [rows, hidden], normalised and rounded to the activation type;
+  /// `turns` [rows, rope dims] from Rope::Turns.
+  void Prepare(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
+               MlaScratch& scratch) const;
+  /// Attends with what Prepare left; y [rows, hidden]. A row sees the selected entries of its lane
+  /// up to its own position, also those written by earlier rows of this step. Fills
+  /// scratch.attended.
+  void Attend(const Exec& exec, std::span<const StepRow> rows, const float* turns,
+              const Selection& selection, MlaScratch& scratch, float* y) const;
 
  private:
   absl::Status LoadBiases(const WeightLoader& loader, const Config& config,
                           const std::string& prefix);
-  void Project(const Exec& exec, std::span<const StepRow> rows, const float* x, const float* turns,
-               MlaScratch& s) const;
   void WriteEntry(const Exec& exec, const StepRow& row, const float* turns, float* latent) const;
   void Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& s) const;
-  void AttendAll(const Exec& exec, std::span<const StepRow> rows, MlaScratch& s) const;
-  void AttendGroup(const Exec& exec, std::span<const StepRow> group, const float* queries,
-                   float* context, size_t head_begin, size_t head_end,
+  struct Group;
+  void AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selection& selection,
+                 MlaScratch& s) const;
+  void AttendGroup(const Exec& exec, const Group& group, size_t head_begin, size_t head_end,
                    std::vector<float>& scratch) const;
+  const float* LoadTile(const Exec& exec, const Group& group, size_t tile_index, size_t count,
+                        float* tile) const;
 
   uint32_t layer_ = 0;
   size_t heads_ = 0;
@@ -60,6 +68,7 @@ class Mla {
   size_t nope_ = 0;
   size_t rope_ = 0;
   size_t value_ = 0;
+  bool keeps_latents_ = false;  // an indexer reads them
   float scale_ = 0;             // AttentionScale
   PackedMatrix down_;           // [q_rank + rank + rope, hidden]: q_a, then kv_a_with_mqa
   std::vector<float> q_norm_;   // [q_rank]; empty without a query rank

@@ -88,4 +88,14 @@ void Rope::Apply(const float* turns, size_t dims, float* x) {
   }
 }
 
+void Rope::ApplyHalfSplit(const float* turns, size_t dims, float* x) {
+  const size_t half = dims / 2;
+  for (size_t i = 0; i < half; ++i) {
+    const float a = x[i];
+    const float b = x[half + i];
+    x[i] = a * turns[2 * i] - b * turns[2 * i + 1];
+    x[half + i] = a * turns[2 * i + 1] + b * turns[2 * i];
+  }
+}
+
 }  // namespace expertmesh::model

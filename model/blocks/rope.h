@@ -24,6 +24,8 @@ class Rope {
   void Turns(uint64_t position, float* out) const;
   /// Rotates x [dims] in place by the turns of its position.
   static void Apply(const float* turns, size_t dims, float* x);
+  /// The same for pairs (i, i + dims/2): the indexer of V3.2 (docs/formats.md §2.3).
+  static void ApplyHalfSplit(const float* turns, size_t dims, float* x);
 
  private:
   std::vector<double> frequencies_;  // [dims / 2], radians per position

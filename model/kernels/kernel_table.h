@@ -45,6 +45,19 @@ struct AttendTask {
   float* context = nullptr;  // [heads][rank], 0 before the first tile; not yet divided by sums
 };
 
+/// Scores of one tile of index keys for one row (docs/formats.md §2.2):
+/// scores[s] = factor · Σ_h weights[h] · relu(query_h · key_s), heads in ascending order, and −0
+/// made +0. A NaN stays one.
+struct IndexTask {
+  const float* keys = nullptr;  // [width][64], transposed tile
+  size_t width = 0;
+  const float* queries = nullptr;  // [heads][width]
+  const float* weights = nullptr;  // [heads]
+  size_t heads = 0;
+  float factor = 0;
+  float* scores = nullptr;  // [64]; those behind the last key mean nothing
+};
+
 struct KernelTable {
   std::string_view isa;  // "avx512", "avx2", "baseline"
   void (*linear)(const LinearTask& task, size_t panel_begin, size_t panel_end);
@@ -65,6 +78,11 @@ struct KernelTable {
   /// are.
   void (*transpose_tile)(const float* rows, size_t width, size_t count, float* keys);
   void (*attend)(const AttendTask& task);
+  void (*index_scores)(const IndexTask& task);
+  /// Σ a·b; 16 strided partial sums, then a fixed tree.
+  float (*dot)(const float* a, const float* b, size_t n);
+  /// out = out + factor · x, the product rounded before the sum.
+  void (*add_scaled)(float factor, const float* x, size_t n, float* out);
 };
 
 /// The table of that name; "auto" is the fastest this CPU runs. kInvalidArgument listing what it

@@ -30,6 +30,7 @@ std::optional<MatrixFormat> TargetOf(const TensorSpec& spec, const StoredMatrix&
   if (IsPlain(format)) {
     return spec.always_f32 || format == TargetFormat::kF32 ? kPlainF32 : kPlainBf16;
   }
+  if (spec.part == "engram_tables") return std::nullopt;
   if (!MayBeQuantised(spec)) {
     if (!source.format.is_quantised()) return std::nullopt;
     return config.torch_dtype == "float32" ? kPlainF32 : kPlainBf16;

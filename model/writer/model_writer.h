@@ -6,7 +6,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "model/config.h"
 #include "model/writer/presets.h"
 
 namespace expertmesh::model {
@@ -24,8 +23,9 @@ struct WriteOptions {
 
 /// Writes config.json, the weights, tokenizer and generation_config.json into a directory beside
 /// the wanted one and renames it at the end, so that a failed or cancelled run leaves nothing. The
-/// bytes are a function of (config, style, seed, shard_bytes). Stored as config.torch_dtype, F32
-/// where TensorSpec says so.
-absl::Status WriteModel(const Config& config, WeightStyle style, const WriteOptions& options);
+/// bytes are a function of (preset, seed, shard_bytes). Stored as config.torch_dtype, F32 where
+/// TensorSpec says so, tables of the memory as the preset says. kInvalidArgument for a preset on
+/// paper.
+absl::Status WriteModel(const Preset& preset, const WriteOptions& options);
 
 }  // namespace expertmesh::model

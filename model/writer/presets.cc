@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "model/writer/engram_tables.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
@@ -62,16 +63,148 @@ Preset Bench1b() {
   return {config, WeightStyle::kFlat};
 }
 
+// Sets what is common to all presets of our own family; the sizes are those of the config.
+void MakeOwnFamily(Config& config, uint32_t index_every, uint32_t index_offset) {
+  config.model_type = "expertmesh";
+  config.n_group = 1;
+  config.topk_group = 1;
+  config.hc_mult = 4;
+  for (uint32_t i = 0; i < config.num_hidden_layers; ++i) {
+    const uint32_t after = i + 1 > index_offset ? i + 1 - index_offset : 0;
+    config.indexer->full.push_back(after % index_every == 0);
+  }
+  config.engram->num_embeddings = EngramRowCounts(*config.engram);
+}
+
+Preset Tiny() {
+  Config config = TinyV3().config;
+  config.indexer =
+      IndexerConfig{.index_topk = 8, .index_n_heads = 4, .index_head_dim = 16, .full = {}};
+  config.engram = EngramConfig{.layer_ids = {1, 3},
+                               .max_ngram = 3,
+                               .n_heads = 2,
+                               .head_dim = 32,
+                               .vocab_size = 400,
+                               .num_classes = 256,
+                               .num_embeddings = {}};
+  MakeOwnFamily(config, 2, 2);
+  return {config, WeightStyle::kSpread};
+}
+
+Preset Demo() {
+  Config config = CommonV3();
+  config.vocab_size = 4096;
+  config.hidden_size = 256;
+  config.num_hidden_layers = 5;
+  config.num_attention_heads = 4;
+  config.qk_nope_head_dim = 32;
+  config.qk_rope_head_dim = 16;
+  config.v_head_dim = 32;
+  config.q_lora_rank = 96;
+  config.kv_lora_rank = 64;
+  config.intermediate_size = 768;
+  config.n_routed_experts = 64;
+  config.moe_intermediate_size = 32;
+  config.rms_norm_eps = 1e-6f;
+  config.max_position_embeddings = 2048;
+  config.tie_word_embeddings = true;
+  config.torch_dtype = "bfloat16";
+  config.indexer =
+      IndexerConfig{.index_topk = 64, .index_n_heads = 4, .index_head_dim = 32, .full = {}};
+  config.engram = EngramConfig{.layer_ids = {1, 3},
+                               .max_ngram = 3,
+                               .n_heads = 4,
+                               .head_dim = 32,
+                               .vocab_size = 2700,
+                               .num_classes = 4096,
+                               .num_embeddings = {}};
+  MakeOwnFamily(config, 2, 2);
+  return {config, WeightStyle::kSpread};
+}
+
+Preset Bench1bFull() {
+  Config config = Bench1b().config;
+  config.rope_theta = 8e6;
+  config.max_position_embeddings = 1048576;
+  config.indexer =
+      IndexerConfig{.index_topk = 2048, .index_n_heads = 8, .index_head_dim = 128, .full = {}};
+  config.engram = EngramConfig{.layer_ids = {1, 6},
+                               .max_ngram = 4,
+                               .n_heads = 8,
+                               .head_dim = 32,
+                               .vocab_size = 157000,
+                               .num_classes = 32000,
+                               .num_embeddings = {}};
+  MakeOwnFamily(config, 4, 3);
+  return {config, WeightStyle::kSpread, true};
+}
+
+Preset OneTrillion() {
+  Config config = CommonV3();
+  config.vocab_size = 129280;
+  config.hidden_size = 7168;
+  config.num_hidden_layers = 58;
+  config.num_attention_heads = 64;
+  config.qk_nope_head_dim = 128;
+  config.qk_rope_head_dim = 64;
+  config.v_head_dim = 128;
+  config.q_lora_rank = 1536;
+  config.kv_lora_rank = 512;
+  config.first_k_dense_replace = 2;
+  config.intermediate_size = 18432;
+  config.n_routed_experts = 512;
+  config.moe_intermediate_size = 1280;
+  config.rms_norm_eps = 1e-6f;
+  config.rope_theta = 8e6;
+  config.max_position_embeddings = 1048576;
+  config.torch_dtype = "bfloat16";
+  config.indexer =
+      IndexerConfig{.index_topk = 2048, .index_n_heads = 32, .index_head_dim = 128, .full = {}};
+  config.engram = EngramConfig{.layer_ids = {1, 14},
+                               .max_ngram = 4,
+                               .n_heads = 8,
+                               .head_dim = 256,
+                               .vocab_size = 16000000,
+                               .num_classes = 99092,
+                               .num_embeddings = {}};
+  MakeOwnFamily(config, 4, 3);
+  return {config, WeightStyle::kSpread, true, true};
+}
+
+struct NamedPreset {
+  const char* name;
+  Preset (*make)();
+};
+constexpr NamedPreset kPresets[] = {{"tiny-v3", TinyV3},
+                                    {"tiny", Tiny},
+                                    {"demo", Demo},
+                                    {"bench-1b", Bench1b},
+                                    {"bench-1b-full", Bench1bFull},
+                                    {"1t", OneTrillion}};
+
 }  // namespace
 
 absl::StatusOr<Preset> FindPreset(std::string_view name) {
-  if (name == "tiny-v3") return TinyV3();
-  if (name == "bench-1b") return Bench1b();
+  for (const NamedPreset& preset : kPresets) {
+    if (name == preset.name) return preset.make();
+  }
   return base::Error(base::Reason::kInvalidArgument,
                      absl::StrCat("unknown preset \"", std::string(name), "\", choose one of ",
                                   absl::StrJoin(PresetNames(), ", ")));
 }
 
-std::vector<std::string> PresetNames() { return {"tiny-v3", "bench-1b"}; }
+std::vector<std::string> PresetNames() {
+  std::vector<std::string> names;
+  for (const NamedPreset& preset : kPresets) names.push_back(preset.name);
+  return names;
+}
+
+std::vector<std::string> WrittenPresetNames() {
+  std::vector<std::string> names;
+  for (const NamedPreset& preset : kPresets) {
+    if (!preset.make().on_paper) names.push_back(preset.name);
+  }
+  return names;
+}
 
 }  // namespace expertmesh::model

@@ -67,10 +67,14 @@ std::array<double, 2> BoxMuller(uint32_t a, uint32_t b) {
 
 Distribution DistributionOf(const TensorSpec& spec, WeightStyle style) {
   const bool flat = style == WeightStyle::kFlat;
-  if (spec.name.ends_with("e_score_correction_bias")) return {0.0, flat ? 0.0 : 0.1};
+  const auto ends = [&](std::string_view ending) { return spec.name.ends_with(ending); };
+  if (ends("e_score_correction_bias") || ends("k_norm.bias")) return {0.0, flat ? 0.0 : 0.1};
+  if (spec.part == "mhc" && ends("scale")) return {1.0, 0.0};
+  if (spec.part == "mhc" && ends("base")) return {0.0, 0.5};
+  if (ends("engram.q_weight") || ends("engram.k_weight")) return {1.0, flat ? 0.0 : 0.1};
   if (spec.shape.size() == 1) return {1.0, flat ? 0.0 : 0.1};  // every other vector is a norm
   if (flat) return {0.0, 0.02};
-  if (spec.part == "embedding") return {0.0, 1.0};
+  if (spec.part == "embedding" || spec.part == "engram_tables") return {0.0, 1.0};
   return {0.0, 1.0 / std::sqrt(static_cast<double>(spec.shape[1]))};
 }
 

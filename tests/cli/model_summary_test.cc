@@ -45,6 +45,30 @@ TEST(CountParameters, Bench1bIsExact) {
   EXPECT_EQ(Parts(summary), expected);
 }
 
+TEST(CountParameters, EveryPresetOfTheFamilyIsExact) {
+  struct Row {
+    const char* preset;
+    uint64_t total, active, kv, indexer, mhc, tables, projections;
+  };
+  for (const Row& row :
+       {Row{"tiny", 1'390'771, 856'371, 248, 22'368, 62'739, 108'672, 82'944},
+        Row{"demo", 11'045'555, 4'916'979, 496, 64'704, 250'131, 1'410'496, 659'456},
+        Row{"bench-1b-full", 1'555'035'853, 450'285'645, 7'552, 4'629'760, 2'376'333, 241'511'552,
+            7'880'704},
+        Row{"1t", 996'712'639'041, 34'634'389'569, 35'456, 119'017'472, 79'940'673, 196'613'849'600,
+            440'516'608}}) {
+    const ModelSummary summary = CountParameters(model::FindPreset(row.preset)->config);
+    EXPECT_EQ(summary.total.parameters, row.total) << row.preset;
+    EXPECT_EQ(summary.total.active, row.active) << row.preset;
+    EXPECT_EQ(summary.kv_elements_per_token, row.kv) << row.preset;
+    const auto parts = Parts(summary);
+    EXPECT_EQ(parts.at("indexer"), row.indexer) << row.preset;
+    EXPECT_EQ(parts.at("mhc"), row.mhc) << row.preset;
+    EXPECT_EQ(parts.at("engram_tables"), row.tables) << row.preset;
+    EXPECT_EQ(parts.at("engram_projections"), row.projections) << row.preset;
+  }
+}
+
 TEST(CountParameters, ATiedHeadIsActiveAsTheEmbedding) {
   model::Config config = model::FindPreset("tiny-v3")->config;
   config.tie_word_embeddings = true;

@@ -87,11 +87,16 @@ std::vector<std::string> Random(std::mt19937& rng, uint32_t pools) {
 
 const std::vector<std::string> kHole = {"0-3,8-31", "4-7"};
 
+struct Subject {
+  std::string model;
+  std::string profile;
+};
+
 // All requests at once; `--max-batch` decides how many share a step.
-std::vector<Generated> RunAll(const Config& config, const std::string& profile, float temperature) {
+std::vector<Generated> RunAll(const Config& config, const Subject& subject, float temperature) {
   MeshSpec spec;
-  spec.model = TinyModel();
-  spec.profile = profile;
+  spec.model = TinyModel(subject.model);
+  spec.profile = subject.profile;
   spec.slices = config.slices;
   spec.attention_threads = config.threads;
   spec.expert_threads = config.expert_threads;
@@ -126,7 +131,7 @@ void ExpectSame(const std::vector<Generated>& base, const std::vector<Generated>
   }
 }
 
-class BitsTest : public testing::TestWithParam<const char*> {
+class BitsTest : public testing::TestWithParam<Subject> {
  protected:
   void Compare(const std::vector<Config>& configs, float temperature) {
     const std::vector<Generated> base = RunAll(Config{}, GetParam(), temperature);
@@ -158,7 +163,8 @@ TEST_P(BitsTest, ThreadsBatchAndPrefillChunk) {
   Compare(configs, 0.0f);
 }
 
-TEST_P(BitsTest, ThirtyTwoRandomCombinations) {
+class RandomBitsTest : public BitsTest {};
+TEST_P(RandomBitsTest, ThirtyTwoCombinations) {
   std::mt19937 rng(32);
   const auto pick = [&](auto... values) {
     const std::array options{values...};
@@ -190,10 +196,20 @@ TEST_P(BitsTest, ThirtyTwoRandomCombinations) {
   Compare(configs, 0.8f);  // sampled with seeds: a replay draws the same tokens
 }
 
-INSTANTIATE_TEST_SUITE_P(Profiles, BitsTest, testing::Values("exact-f32", "bf16"),
-                         [](const auto& info) {
-                           return std::string(info.param) == "bf16" ? "bf16" : "exact_f32";
-                         });
+std::string Name(const testing::TestParamInfo<Subject>& info) {
+  std::string name = info.param.model + "_" + info.param.profile;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, BitsTest,
+                         testing::Values(Subject{"tiny-v3", "exact-f32"},
+                                         Subject{"tiny-v3", "bf16"}, Subject{"tiny", "exact-f32"},
+                                         Subject{"tiny", "bf16"}),
+                         Name);
+INSTANTIATE_TEST_SUITE_P(Models, RandomBitsTest,
+                         testing::Values(Subject{"tiny-v3", "exact-f32"}, Subject{"tiny", "bf16"}),
+                         Name);
 
 }  // namespace
 }  // namespace expertmesh::test_support

@@ -58,6 +58,29 @@ void CompareTokens(const Sequence& golden, const Observed& observed, Deviation& 
   out.top1 = static_cast<double>(same) / static_cast<double>(count);
 }
 
+// Share of (token, layer) whose choice [T, k] is another one.
+double Flipped(const std::map<uint32_t, std::vector<int32_t>>& expected,
+               const std::map<uint32_t, std::vector<int32_t>>& got, size_t tokens) {
+  size_t choices = 0;
+  size_t flipped = 0;
+  for (const auto& [layer, ids] : expected) {
+    const auto ours = got.find(layer);
+    const size_t k = ids.size() / tokens;
+    choices += tokens;
+    if (ours == got.end() || ours->second.size() != ids.size()) {
+      flipped += tokens;
+      continue;
+    }
+    for (size_t t = 0; t < tokens; ++t) {
+      const auto at = static_cast<std::ptrdiff_t>(t * k);
+      const auto end = at + static_cast<std::ptrdiff_t>(k);
+      const bool same = std::equal(ids.begin() + at, ids.begin() + end, ours->second.begin() + at);
+      flipped += same ? 0 : 1;
+    }
+  }
+  return choices == 0 ? 0.0 : static_cast<double>(flipped) / static_cast<double>(choices);
+}
+
 }  // namespace
 
 double Sigma(std::span<const float> values) {
@@ -90,26 +113,8 @@ Deviation Compare(const Sequence& golden, const Observed& observed) {
     out.hidden = std::max(out.hidden, distance);
   }
   if (golden.logits.size() == observed.logits.size()) CompareTokens(golden, observed, out);
-  size_t choices = 0;
-  size_t flipped = 0;
-  for (const auto& [layer, ids] : golden.experts) {
-    const auto ours = observed.experts.find(layer);
-    const size_t count = golden.tokens.size();
-    const size_t k = ids.size() / count;
-    choices += count;
-    if (ours == observed.experts.end() || ours->second.size() != ids.size()) {
-      flipped += count;
-      continue;
-    }
-    for (size_t t = 0; t < count; ++t) {
-      const auto at = static_cast<std::ptrdiff_t>(t * k);
-      const auto end = at + static_cast<std::ptrdiff_t>(k);
-      const bool same = std::equal(ids.begin() + at, ids.begin() + end, ours->second.begin() + at);
-      flipped += same ? 0 : 1;
-    }
-  }
-  if (choices > 0)
-    out.experts_flipped = static_cast<double>(flipped) / static_cast<double>(choices);
+  out.experts_flipped = Flipped(golden.experts, observed.experts, golden.tokens.size());
+  out.positions_flipped = Flipped(golden.positions, observed.positions, golden.tokens.size());
   return out;
 }
 

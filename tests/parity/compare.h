@@ -23,6 +23,7 @@ struct Deviation {
   double top1 = 0;               // share of tokens with the same most likely token
   size_t flips_past_margin = 0;  // other top-1 although the golden's lead exceeds 0.1 σ
   double experts_flipped = 0;    // share of (token, layer) with another set of experts
+  double positions_flipped = 0;  // share of (token, indexer layer) with other positions
 };
 Deviation Compare(const Sequence& golden, const Observed& observed);
 

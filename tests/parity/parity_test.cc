@@ -24,13 +24,15 @@ std::vector<std::string> Names() {
 std::vector<std::pair<std::string, std::string>> Figures(const Deviation& d) {
   return {{"logits", Short(d.logits)},
           {"hidden", Short(d.hidden)},
-          {"experts flipped", Short(d.experts_flipped)}};
+          {"experts flipped", Short(d.experts_flipped)},
+          {"positions flipped", Short(d.positions_flipped)}};
 }
 
 std::vector<std::pair<std::string, std::string>> Bf16Figures(const Deviation& d) {
   return {{"mean KL", Short(d.mean_kl)},
           {"top-1 equal", absl::StrCat(static_cast<int>(d.top1 * 1000) / 10.0, " %")},
-          {"experts flipped", Short(d.experts_flipped)}};
+          {"experts flipped", Short(d.experts_flipped)},
+          {"positions flipped", Short(d.positions_flipped)}};
 }
 
 class ParityTest : public testing::TestWithParam<std::string> {
@@ -47,6 +49,7 @@ class ParityTest : public testing::TestWithParam<std::string> {
     EXPECT_LE(d.logits, kF32Sigma) << path << ", " << sequence.name;
     EXPECT_LE(d.hidden, kF32Sigma) << path << ", " << sequence.name;
     EXPECT_EQ(d.experts_flipped, 0) << path << ", " << sequence.name;
+    EXPECT_EQ(d.positions_flipped, 0) << path << ", " << sequence.name;
     EXPECT_EQ(d.flips_past_margin, 0u) << path << ", " << sequence.name;
     Report(golden_, path, absl::StrCat(sequence.name, ", ", compared), Figures(d));
   }
@@ -101,6 +104,7 @@ TEST_P(ParityTest, Bf16) {
     EXPECT_LE(forced.mean_kl, kForcedKl) << sequence.name;
     EXPECT_EQ(forced.flips_past_margin, 0u) << sequence.name;
     EXPECT_EQ(forced.experts_flipped, 0) << "forced choices are taken";
+    EXPECT_EQ(forced.positions_flipped, 0) << "forced choices are taken";
     Report(golden_, "bf16", absl::StrCat(sequence.name, ", selections forced"),
            Bf16Figures(forced));
     const Deviation free = Compare(sequence, runner.Run(sequence, 16, false));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
+#include <span>
 
 #include "model/local_experts.h"
 
@@ -23,11 +24,21 @@ void Append(const model::Trace& trace, Observed& out) {
     const model::Trace::Layer& layer = trace.layers[i];
     auto& hidden = out.hidden[i];
     hidden.insert(hidden.end(), layer.residual.begin(), layer.residual.end());
+    if (!layer.positions.empty()) {
+      auto& positions = out.positions[i];
+      positions.insert(positions.end(), layer.positions.begin(), layer.positions.end());
+    }
     if (layer.expert_ids.empty()) continue;
     auto& experts = out.experts[i];
     experts.insert(experts.end(), layer.expert_ids.begin(), layer.expert_ids.end());
   }
 }
+
+// The selections of a golden.
+struct Forced {
+  std::vector<std::vector<std::vector<uint16_t>>> experts;    // [token][layer][k]
+  std::vector<std::vector<std::vector<uint64_t>>> positions;  // [token][layer][…]
+};
 
 // One lane with room for `tokens`, and the backend that computes its experts.
 class Lane {
@@ -46,12 +57,20 @@ class Lane {
 
   // Logits [tokens, V] of the next tokens.
   std::vector<float> Step(std::span<const uint32_t> tokens, model::Trace* trace,
-                          const std::vector<std::vector<std::vector<uint16_t>>>* forced) {
+                          const Forced* forced) {
+    const size_t before = tokens_.size();
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
     std::vector<model::StepRow> rows;
-    for (const uint32_t token : tokens) {
-      rows.push_back(
-          {&state_, token, start_ + done_, true, forced == nullptr ? nullptr : &(*forced)[done_]});
-      ++done_;
+    for (size_t i = before; i < tokens_.size(); ++i) {
+      model::StepRow& row = rows.emplace_back();
+      row.lane = &state_;
+      row.token = tokens_[i];
+      row.position = start_ + i;
+      row.wants_logits = true;
+      row.previous = std::span(tokens_).first(i);
+      if (forced == nullptr) continue;
+      row.forced_experts = &forced->experts[i];
+      row.forced_positions = &forced->positions[i];
     }
     const model::StepResult result = model_.RunStep(rows, backend_, pool_, trace);
     if (std::count(result.alive.begin(), result.alive.end(), 0) > 0) std::abort();
@@ -65,21 +84,19 @@ class Lane {
   model::PagePool pages_;
   model::LaneState state_;
   uint64_t start_;
-  size_t done_ = 0;
+  std::vector<uint32_t> tokens_;  // so far
 };
 
-// The golden's experts as [token][layer][k]; dense layers stay empty.
-std::vector<std::vector<std::vector<uint16_t>>> ForcedExperts(const Sequence& sequence,
-                                                              size_t layers) {
-  const size_t count = sequence.tokens.size();
-  std::vector<std::vector<std::vector<uint16_t>>> forced(count);
+// [token, k] of each layer as [token][layer][k], without the −1; other layers stay empty.
+template <class T>
+std::vector<std::vector<std::vector<T>>> ByToken(
+    const std::map<uint32_t, std::vector<int32_t>>& choices, size_t tokens, size_t layers) {
+  std::vector<std::vector<std::vector<T>>> forced(tokens);
   for (auto& token : forced) token.resize(layers);
-  for (const auto& [layer, ids] : sequence.experts) {
-    const size_t k = ids.size() / count;
-    for (size_t t = 0; t < count; ++t) {
-      for (size_t i = 0; i < k; ++i) {
-        forced[t][layer].push_back(static_cast<uint16_t>(ids[t * k + i]));
-      }
+  for (const auto& [layer, ids] : choices) {
+    const size_t k = ids.size() / tokens;
+    for (size_t at = 0; at < ids.size(); ++at) {
+      if (ids[at] >= 0) forced[at / k][layer].push_back(static_cast<T>(ids[at]));
     }
   }
   return forced;
@@ -116,7 +133,9 @@ FastRunner::FastRunner(const Golden& golden, const std::string& profile) {
 Observed FastRunner::Run(const Sequence& sequence, size_t chunk, bool forced) const {
   const std::span<const uint32_t> tokens(sequence.tokens);
   Lane lane(*model_, *experts_, sequence.start_position, tokens.size());
-  const auto choices = ForcedExperts(sequence, model_->config().num_hidden_layers);
+  const size_t layers = model_->config().num_hidden_layers;
+  const Forced choices{ByToken<uint16_t>(sequence.experts, tokens.size(), layers),
+                       ByToken<uint64_t>(sequence.positions, tokens.size(), layers)};
   Observed out;
   for (size_t at = 0; at < tokens.size();) {
     const size_t step =

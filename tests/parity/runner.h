@@ -19,6 +19,7 @@ struct Observed {
   std::vector<float> logits;                         // [T, V]
   std::map<uint32_t, std::vector<float>> hidden;     // layer → [T, width]
   std::map<uint32_t, std::vector<int32_t>> experts;  // MoE layer → [T, k], ascending
+  std::map<uint32_t, std::vector<int32_t>> positions;  // indexer layer → [T, K], −1 behind the last
 };
 
 /// The naive reference, all tokens at once.

@@ -161,8 +161,8 @@ std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::Exper
     for (size_t i = 0; i < lanes.size(); ++i) {
       const size_t end = std::min(lanes[i].size(), done[i] + chunks[i]);
       for (; done[i] < end; ++done[i]) {
-        rows.push_back(
-            {states[i].get(), lanes[i][done[i]], first_position + done[i], true, nullptr});
+        rows.push_back({states[i].get(), lanes[i][done[i]], first_position + done[i], true, nullptr,
+                        std::span(lanes[i]).first(done[i])});
         lane_of_row.push_back(i);
       }
     }

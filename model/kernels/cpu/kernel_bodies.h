@@ -141,6 +141,20 @@ void ScaleRow(float factor, const float* x, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = factor * x[i];
 }
 
+void AddScaled(float factor, const float* x, size_t n, float* out) {
+#pragma GCC ivdep
+  for (size_t i = 0; i < n; ++i) out[i] = out[i] + factor * x[i];
+}
+
+float Dot(const float* a, const float* b, size_t n) {
+  float partial[16] = {};
+  for (size_t i = 0; i < n; i += 16) {
+    const size_t count = n - i < 16 ? n - i : 16;
+    for (size_t j = 0; j < count; ++j) partial[j] = __builtin_fmaf(a[i + j], b[i + j], partial[j]);
+  }
+  return TreeOf16(partial);
+}
+
 // ---- Attention
 // ------------------------------------------------------------------------------------------
 
@@ -281,9 +295,36 @@ void Attend(const AttendTask& task) {
   for (; head < task.heads; ++head) AttendHeads<1>(task, head);
 }
 
+// ---- Indexer
+// ---------------------------------------------------------------------------------------------
+
+template <int HB>
+inline void IndexHeads(const IndexTask& t, size_t head, float* sums) {
+  alignas(64) float dots[HB][kTileKeys];
+  const AttendTask products{.keys = t.keys, .width = t.width, .queries = t.queries};
+  Scores<HB>(products, head, dots);
+  for (int h = 0; h < HB; ++h) {
+    const float weight = t.weights[head + h];
+    for (size_t s = 0; s < kTileKeys; ++s) {
+      const float positive = dots[h][s] < 0.0f ? 0.0f : dots[h][s];  // keeps NaN
+      sums[s] = sums[s] + weight * positive;
+    }
+  }
+}
+
+void IndexScores(const IndexTask& task) {
+  alignas(64) float sums[kTileKeys] = {};
+  size_t head = 0;
+  for (; task.heads - head >= size_t{kHeadBlock}; head += kHeadBlock) {
+    IndexHeads<kHeadBlock>(task, head, sums);
+  }
+  for (; head < task.heads; ++head) IndexHeads<1>(task, head, sums);
+  for (size_t s = 0; s < kTileKeys; ++s) task.scores[s] = task.factor * sums[s] + 0.0f;
+}
+
 constexpr KernelTable MakeTable(std::string_view isa) {
-  return {isa,           Linear,  RmsNorm,  SiluMul,       RoundToBf16,
-          WidenFromBf16, AddRows, ScaleRow, TransposeTile, Attend};
+  return {isa,      Linear,        RmsNorm, SiluMul,     RoundToBf16, WidenFromBf16, AddRows,
+          ScaleRow, TransposeTile, Attend,  IndexScores, Dot,         AddScaled};
 }
 
 }  // namespace

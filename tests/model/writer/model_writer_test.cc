@@ -31,7 +31,7 @@ absl::Status Write(const std::string& directory, uint64_t seed, uint64_t shard_b
   options.seed = seed;
   options.shard_bytes = shard_bytes;
   options.threads = threads;
-  return WriteModel(preset.config, preset.style, options);
+  return WriteModel(preset, options);
 }
 
 std::set<std::string> FilesOf(const std::string& directory) {
