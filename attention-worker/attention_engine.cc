@@ -38,8 +38,12 @@ AttentionEngine::AttentionEngine(const model::AttentionModel& model, ExpertDispa
       queued_gauge_(metrics.GetGauge(metric::kAttentionQueuedRequests)),
       kv_ratio_(metrics.GetGauge(metric::kAttentionKvCacheUsage)),
       kv_pages_used_(metrics.GetGauge(metric::kAttentionKvPagesUsed)),
+      prefix_pages_(metrics.GetGauge(metric::kAttentionPrefixCachePages)),
       generated_tokens_(metrics.GetCounter(metric::kAttentionGeneratedTokens)),
       prompt_tokens_(metrics.GetCounter(metric::kAttentionPromptTokens)),
+      prefix_hit_tokens_(metrics.GetCounter(metric::kAttentionPrefixCacheHitTokens)),
+      prefix_evictions_(metrics.GetCounter(metric::kAttentionPrefixCacheEvictions)),
+      preemptions_(metrics.GetCounter(metric::kAttentionPreemptions)),
       batch_tokens_(metrics.GetHistogram(metric::kAttentionBatchTokens)),
       queue_wait_(metrics.GetHistogram(metric::kAttentionQueueWait)),
       decode_seconds_(metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "decode"}})),
@@ -59,7 +63,7 @@ AttentionEngine::~AttentionEngine() {
   wake_.notify_all();
   thread_.join();
   for (auto& [id, running] : lanes_) {
-    running->sink->OnEnd(Error(Reason::kDraining, "the worker is stopping"));
+    if (running->sink) running->sink->OnEnd(Error(Reason::kDraining, "the worker is stopping"));
   }
 }
 
@@ -67,18 +71,32 @@ absl::StatusOr<LaneId> AttentionEngine::Submit(LaneRequest request,
                                                std::shared_ptr<LaneSink> sink) {
   std::lock_guard lock(mutex_);
   if (stop_) return Error(Reason::kDraining, "the worker is stopping");
-  const LaneId id{next_lane_++};
-  const size_t length = request.prompt.size();
-  EM_RETURN_IF_ERROR(
-      scheduler_.Admit(id, length, length + request.max_new_tokens, request.deadline));
-  const uint64_t first_position = request.first_position;
-  auto running = std::make_shared<Running>(id, std::move(request), std::move(sink), pages_);
-  running->state.set_first_position(first_position);
-  running->arrival = clock_.Now();
-  prompt_tokens_.Add(static_cast<double>(length));
-  lanes_.emplace(id, std::move(running));
+  const auto running = MakeRunning(std::move(request), std::move(sink));
+  const Lane& lane = running->lane;
+  EM_RETURN_IF_ERROR(scheduler_.Admit(lane.id(), lane.tokens().size(), lane.length_max(),
+                                      lane.request().deadline, lane.blocks()));
+  prompt_tokens_.Add(static_cast<double>(lane.request().prompt.size()));
+  lanes_.emplace(lane.id(), running);
   wake_.notify_all();
-  return id;
+  return lane.id();
+}
+
+// Under mutex_.
+std::shared_ptr<AttentionEngine::Running> AttentionEngine::MakeRunning(
+    LaneRequest request, std::shared_ptr<LaneSink> sink) {
+  auto running =
+      std::make_shared<Running>(LaneId{next_lane_++}, std::move(request), std::move(sink), pages_);
+  Lane& lane = running->lane;
+  if (!options_.prefix_secret.empty() && lane.SharesState()) {
+    PrefixSeed seed = options_.prefix_seed;
+    seed.tenant = lane.request().tenant;
+    seed.first_position = lane.request().first_position;
+    lane.KeepBlocks(RootKey(options_.prefix_secret, seed), model::kPagePositions);
+  }
+  running->state.set_first_position(lane.request().first_position);
+  running->arrival = clock_.Now();
+  running->deadline = lane.request().deadline;
+  return running;
 }
 
 void AttentionEngine::Cancel(LaneId lane) {
@@ -89,6 +107,14 @@ void AttentionEngine::Cancel(LaneId lane) {
   wake_.notify_all();
 }
 
+void AttentionEngine::Cancel(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  for (auto& [id, running] : lanes_) {
+    if (running->lane.request().name == name) running->cancelled = true;
+  }
+  wake_.notify_all();
+}
+
 AttentionEngine::Load AttentionEngine::load() const {
   std::lock_guard lock(mutex_);
   return load_;
@@ -96,7 +122,8 @@ AttentionEngine::Load AttentionEngine::load() const {
 
 bool AttentionEngine::idle() const {
   std::lock_guard lock(mutex_);
-  return lanes_.empty();
+  return std::all_of(lanes_.begin(), lanes_.end(),
+                     [](const auto& entry) { return entry.second->parked; });
 }
 
 std::shared_ptr<AttentionEngine::Running> AttentionEngine::Find(LaneId lane) const {
@@ -116,7 +143,10 @@ void AttentionEngine::End(LaneId lane, const absl::StatusOr<LaneEnd>& end) {
     scheduler_.Remove(lane);
   }
   running->state.Clear();  // before the sink, so that a caller who waits for the end finds room
-  running->sink->OnEnd(end);
+  if (running->sink) running->sink->OnEnd(end);
+  for (const auto& waiting : running->park_waiters) {
+    waiting(Error(Reason::kLaneNotFound, "the lane ended before it could park"));
+  }
 }
 
 void AttentionEngine::EndExpired() {
@@ -139,16 +169,18 @@ void AttentionEngine::PublishLoad() {
   std::lock_guard lock(mutex_);
   load_.running = scheduler_.running();
   load_.waiting = scheduler_.waiting();
-  load_.pages_used = pages_.used();
+  load_.pages_used = load_.pages_total - scheduler_.pages_free();
   running_gauge_.Set(static_cast<double>(load_.running));
   queued_gauge_.Set(static_cast<double>(load_.waiting));
   kv_pages_used_.Set(static_cast<double>(load_.pages_used));
+  prefix_pages_.Set(static_cast<double>(scheduler_.cache().blocks()));
   kv_ratio_.Set(static_cast<double>(load_.pages_used) /
                 static_cast<double>(std::max<size_t>(1, load_.pages_total)));
 }
 
 void AttentionEngine::Run() {
   for (;;) {
+    RunTasks();
     EndExpired();
     PublishLoad();
     StepPlan plan;
@@ -156,14 +188,16 @@ void AttentionEngine::Run() {
       std::unique_lock lock(mutex_);
       if (stop_) return;
       plan = scheduler_.Plan();
-      for (LaneId lane : plan.preempted) lanes_.at(lane)->state.Clear();
+      GivePagesLocked(plan);
       if (plan.items.empty()) {
         const auto any_cancelled = [&] {
           return std::any_of(lanes_.begin(), lanes_.end(),
                              [](const auto& entry) { return entry.second->cancelled.load(); });
         };
         const size_t known = lanes_.size();
-        const auto woken = [&] { return stop_ || lanes_.size() != known || any_cancelled(); };
+        const auto woken = [&] {
+          return stop_ || !tasks_.empty() || lanes_.size() != known || any_cancelled();
+        };
         const base::Instant deadline = scheduler_.next_deadline();
         if (deadline == base::kNever) {
           wake_.wait(lock, woken);
@@ -173,8 +207,49 @@ void AttentionEngine::Run() {
         continue;
       }
     }
+    Announce(plan);
     Step(plan);
   }
+}
+
+void AttentionEngine::GivePagesLocked(const StepPlan& plan) {
+  for (LaneId lane : plan.preempted) lanes_.at(lane)->state.Clear();
+  preemptions_.Add(static_cast<double>(plan.preempted.size()));
+  for (const StepStart& start : plan.started) lanes_.at(start.lane)->state.Adopt(start.pages);
+}
+
+void AttentionEngine::Announce(const StepPlan& plan) {
+  for (const StepStart& start : plan.started) {
+    const auto running = Find(start.lane);
+    if (!running || running->started) continue;  // it starts over: the caller has heard
+    running->started = true;
+    queue_wait_.Observe(Seconds(clock_.Now() - running->arrival));
+    prefix_hit_tokens_.Add(static_cast<double>(start.cached_tokens));
+    running->sink->OnStart(start.cached_tokens);
+  }
+}
+
+// The scheduler counted these pages: what is not free is in the prefix cache and no lane's.
+void AttentionEngine::ReservePages(Running& running, size_t positions) {
+  while (!running.state.Reserve(positions)) {
+    std::lock_guard lock(mutex_);
+    const auto page = scheduler_.EvictPage();
+    if (!page) {
+      spdlog::critical("no page for token {} of lane {}: {} of {} used", positions,
+                       running.lane.id().value, pages_.used(), pages_.page_count());
+      std::abort();
+    }
+    pages_.Release(*page);
+    prefix_evictions_.Add();
+  }
+}
+
+// Full blocks go to the prefix cache, which owns their pages too.
+void AttentionEngine::Computed(Running& running, const StepItem& item) {
+  std::lock_guard lock(mutex_);
+  const CacheUpdate update = scheduler_.Computed(item, running.state.pages());
+  for (uint32_t page : update.kept) pages_.AddOwner(page);
+  for (const PageSwap& swap : update.swaps) running.state.Replace(swap.place, swap.page);
 }
 
 void AttentionEngine::Step(const StepPlan& plan) {
@@ -185,16 +260,9 @@ void AttentionEngine::Step(const StepPlan& plan) {
   bool decode_only = true;
   for (const StepItem& item : plan.items) {
     std::shared_ptr<Running> running = Find(item.lane);
-    if (!running->started) queue_wait_.Observe(Seconds(start - running->arrival));
-    running->started = true;
     decode_only = decode_only && item.count == 1;
-    // The scheduler counted these pages, so the pool has them.
-    if (!running->state.Reserve(item.begin + item.count)) {
-      spdlog::critical("no page for token {} of lane {}: {} of {} used", item.begin + item.count,
-                       item.lane.value, pages_.used(), pages_.page_count());
-      std::abort();
-    }
-    lanes.push_back({item.count, running->lane.request().deadline, &running->cancelled});
+    ReservePages(*running, item.begin + item.count);
+    lanes.push_back({item.count, running->deadline, &running->cancelled});
     for (size_t i = item.begin; i < item.begin + item.count; ++i) {
       model::StepRow row;
       row.lane = &running->state;
@@ -202,6 +270,7 @@ void AttentionEngine::Step(const StepPlan& plan) {
       row.position = running->lane.PositionOf(i);
       row.wants_logits = item.wants_logits && i + 1 == item.begin + item.count;
       row.forced_experts = running->lane.ForcedExperts(i);
+      row.previous = std::span(running->lane.tokens()).first(i);
       rows.push_back(row);
     }
     owners.push_back(std::move(running));
@@ -234,13 +303,10 @@ void AttentionEngine::AfterStep(const StepPlan& plan, const std::vector<uint8_t>
       End(item.lane, failure);
       continue;
     }
-    {
-      std::lock_guard lock(mutex_);
-      scheduler_.Computed(item);
-    }
-    if (item.wants_logits) {
-      if (const auto running = Find(item.lane)) TakeToken(*running, lane_logits);
-    }
+    const auto running = Find(item.lane);
+    if (!running) continue;
+    Computed(*running, item);
+    if (item.wants_logits) TakeToken(*running, lane_logits);
   }
 }
 
@@ -271,12 +337,16 @@ void AttentionEngine::TakeToken(Running& running, std::span<const float> logits)
   generated_tokens_.Add();
   const auto finish = lane.Append(token.id, options_.end_tokens);
   running.sink->OnToken(token);
+  if (finish == FinishReason::kParked || (!finish && !running.park_waiters.empty())) {
+    Park(running);
+    return;
+  }
   if (!finish) {
     std::lock_guard lock(mutex_);
     scheduler_.Grew(lane.id());
     return;
   }
-  LaneEnd end{*finish, lane.generated(), {}};
+  LaneEnd end{*finish, request.prompt.size(), lane.generated(), {}};
   if (request.return_state_hash) {
     // The last token is not in the state: nothing was computed from it.
     for (size_t i = 0; i + 1 < lane.tokens().size(); ++i) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -34,14 +35,26 @@ struct LaneToken {
 /// How a lane ended well.
 struct LaneEnd {
   FinishReason reason = FinishReason::kStop;
+  size_t prompt_tokens = 0;
   size_t generated = 0;
   std::vector<uint64_t> state_hashes;
 };
 
-/// Receives the events of one lane on the engine thread; OnEnd comes last, exactly once.
+/// A parked lane as another worker needs it, but for its state, which comes page by page.
+struct LaneSnapshot {
+  std::string record;               // LaneRequest::record
+  std::vector<uint32_t> generated;  // tokens
+  size_t positions = 0;             // tokens whose state is in the pages
+};
+
+/// Receives the events of one lane on the engine thread; OnEnd comes last, exactly once (a parked
+/// lane's, when it parks).
 class LaneSink {
  public:
   virtual ~LaneSink() = default;
+  /// The lane starts; the state of its first `cached_tokens` tokens was in the prefix cache. Once,
+  /// before the first token.
+  virtual void OnStart(size_t cached_tokens) = 0;
   virtual void OnToken(const LaneToken& token) = 0;
   virtual void OnEnd(const absl::StatusOr<LaneEnd>& end) = 0;
 };
@@ -53,6 +66,9 @@ class AttentionEngine {
     SchedulerOptions scheduler;       // pages_total is set from kv_pages
     std::vector<bool> masked_tokens;  // never sampled; empty = none
     std::vector<uint32_t> end_tokens;
+    std::string prefix_secret;  // of the prefix cache's keys; empty = no prefix cache
+    PrefixSeed prefix_seed;     // tenant and first position come from the request
+    base::Micros parked_lifetime = std::chrono::seconds(10);
   };
   /// All references outlive the engine; the dispatcher's Begin/Finish run on the engine thread.
   AttentionEngine(const model::AttentionModel& model, ExpertDispatcher& experts, Options options,
@@ -63,6 +79,28 @@ class AttentionEngine {
   absl::StatusOr<base::LaneId> Submit(LaneRequest request, std::shared_ptr<LaneSink> sink);
   /// Any thread; the lane ends with kCancelled, at the latest after the layer it is in.
   void Cancel(base::LaneId lane);
+  void Cancel(const std::string& name);
+
+  // Parked lanes (docs/protocol.md §5). All of it from any thread; what takes a callback answers on
+  // the engine thread, between two steps. A lane is found by its name and only for its tenant:
+  // kLaneNotFound. A parked lane is forgotten after parked_lifetime.
+  /// Goes on with a parked lane until `park_after` tokens are generated in all (0: to its end).
+  void Resume(const std::string& name, const std::string& tenant, uint32_t park_after,
+              base::Instant deadline, std::shared_ptr<LaneSink> sink);
+  /// kLaneNotParked for a running lane, unless `park`: then it parks first.
+  void Export(const std::string& name, const std::string& tenant, bool park,
+              std::function<void(absl::StatusOr<LaneSnapshot>)> done);
+  /// The state of page `page` of `snapshot_positions` positions (model::LaneState::CopyPage).
+  /// kLaneNotFound also if the pages were given to others meanwhile.
+  void ExportPage(const std::string& name, size_t page, size_t snapshot_positions,
+                  std::function<void(absl::StatusOr<std::string>)> done);
+  /// A new parked lane with room for the state of `positions` tokens, whose pages are to come in
+  /// order; until the last is there it can only be dropped.
+  void Import(LaneRequest request, size_t positions, std::function<void(absl::Status)> done);
+  void ImportPage(const std::string& name, size_t page, size_t positions, std::string state,
+                  std::function<void(absl::Status)> done);
+  /// Forgets a parked lane.
+  void Drop(const std::string& name);
 
   struct Load {
     size_t running = 0;
@@ -80,15 +118,34 @@ class AttentionEngine {
             model::PagePool& pages)
         : lane(id, std::move(request)), sink(std::move(s)), state(pages) {}
     Lane lane;
-    std::shared_ptr<LaneSink> sink;
+    std::shared_ptr<LaneSink> sink;  // null while parked
     model::LaneState state;
     std::atomic<bool> cancelled{false};
     base::Instant arrival;
     bool started = false;
+    bool parked = false;
+    base::Instant deadline = base::kNever;
+    // Exports that wait for it to park.
+    std::vector<std::function<void(absl::StatusOr<LaneSnapshot>)>> park_waiters;
+    size_t pages_expected = 0;  // of an import that is under way
+    size_t pages_arrived = 0;
   };
+  using Task = std::function<void()>;
 
+  void Post(Task task);
+  void RunTasks();
+  std::shared_ptr<Running> MakeRunning(LaneRequest request, std::shared_ptr<LaneSink> sink);
+  std::shared_ptr<Running> FindParked(const std::string& name) const;
+  absl::StatusOr<std::shared_ptr<Running>> FindOwned(const std::string& name,
+                                                     const std::string& tenant) const;
+  LaneSnapshot SnapshotOf(const Running& running) const;
+  void Park(Running& running);
   void Run();
+  void GivePagesLocked(const StepPlan& plan);
+  void Announce(const StepPlan& plan);
+  void ReservePages(Running& running, size_t positions);
   void Step(const StepPlan& plan);
+  void Computed(Running& running, const StepItem& item);
   void AfterStep(const StepPlan& plan, const std::vector<uint8_t>& alive,
                  std::span<const float> logits);
   void CountDropped(size_t tokens, base::Reason reason);
@@ -112,9 +169,11 @@ class AttentionEngine {
   Scheduler scheduler_;                                               // guarded by mutex_
   std::unordered_map<base::LaneId, std::shared_ptr<Running>> lanes_;  // guarded by mutex_
   Load load_;                                                         // guarded by mutex_
+  std::deque<Task> tasks_;                                            // guarded by mutex_
 
-  telemetry::Gauge running_gauge_, queued_gauge_, kv_ratio_, kv_pages_used_;
-  telemetry::Counter generated_tokens_, prompt_tokens_;
+  telemetry::Gauge running_gauge_, queued_gauge_, kv_ratio_, kv_pages_used_, prefix_pages_;
+  telemetry::Counter generated_tokens_, prompt_tokens_, prefix_hit_tokens_, prefix_evictions_;
+  telemetry::Counter preemptions_;
   telemetry::Histogram batch_tokens_, queue_wait_, decode_seconds_, prefill_seconds_;
   telemetry::Metrics& metrics_;
   std::thread thread_;

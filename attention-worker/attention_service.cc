@@ -72,7 +72,13 @@ absl::Status TakeDebug(const GenerateRequest& request, const WorkerIdentity& ide
   lane.return_logits_hash = debug.return_logits_hash();
   lane.return_logits = debug.return_logits();
   lane.return_state_hash = debug.return_state_hash();
+  lane.bypass_prefix_cache = debug.bypass_prefix_cache();
   return TakeForcedExperts(debug, identity, lane);
+}
+
+std::string NewLaneName() {
+  return absl::StrCat("lane-", absl::Hex(base::EntropyU64(), absl::kZeroPad16),
+                      absl::Hex(base::EntropyU64(), absl::kZeroPad16));
 }
 
 // Streams one lane's events. Lives until OnDone; the lane's sink keeps it through a shared_ptr,
@@ -101,7 +107,7 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
 
   void Begin(LaneRequest request, GenerateResponse started) {
     prompt_tokens_ = request.prompt.size();
-    Push(std::move(started));
+    started_ = std::move(started);
     const auto lane = engine_.Submit(std::move(request), shared_from_this());
     if (!lane.ok()) {
       End(lane.status());
@@ -116,18 +122,32 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
     if (cancelled) engine_.Cancel(*lane);
   }
 
+  // The stream goes on with a lane that was parked.
+  void Resumes(const std::string& lane) {
+    std::lock_guard lock(mutex_);
+    resumed_ = lane;
+  }
+
   // The end of the stream, good or bad; once.
   void End(const absl::Status& status) {
     const auto time = std::chrono::duration_cast<std::chrono::milliseconds>(
         std::chrono::steady_clock::now() - start_);
-    spdlog::info("request id={} status={} reason={} prompt_tokens={} completion_tokens={} ms={}",
-                 request_id_, absl::StatusCodeToString(status.code()),
-                 status.ok() ? finish_reason_ : base::ReasonName(base::ReasonOf(status)),
-                 prompt_tokens_, completion_tokens_, time.count());
+    spdlog::info(
+        "request id={} status={} reason={} prompt_tokens={} cached_tokens={} "
+        "completion_tokens={} ms={}",
+        request_id_, absl::StatusCodeToString(status.code()),
+        status.ok() ? finish_reason_ : base::ReasonName(base::ReasonOf(status)), prompt_tokens_,
+        cached_tokens_, completion_tokens_, time.count());
     std::lock_guard lock(mutex_);
     end_ = rpc::ToGrpcStatus(status);
     ended_ = true;
     PumpLocked();
+  }
+
+  void OnStart(size_t cached_tokens) override {
+    cached_tokens_ = cached_tokens;
+    started_.mutable_started()->set_cached_prompt_tokens(static_cast<uint32_t>(cached_tokens));
+    Push(std::move(started_));
   }
 
   void OnToken(const LaneToken& token) override {
@@ -149,10 +169,21 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
     }
     GenerateResponse response;
     auto* out = response.mutable_finished();
-    out->set_reason(end->reason == FinishReason::kStop ? inference::v1::FINISH_REASON_STOP
-                                                       : inference::v1::FINISH_REASON_LENGTH);
-    finish_reason_ = end->reason == FinishReason::kStop ? "stop" : "length";
-    out->set_prompt_tokens(static_cast<uint32_t>(prompt_tokens_));
+    switch (end->reason) {
+      case FinishReason::kStop:
+        out->set_reason(inference::v1::FINISH_REASON_STOP);
+        finish_reason_ = "stop";
+        break;
+      case FinishReason::kLength:
+        out->set_reason(inference::v1::FINISH_REASON_LENGTH);
+        finish_reason_ = "length";
+        break;
+      case FinishReason::kParked:
+        out->set_reason(inference::v1::FINISH_REASON_PARKED);
+        finish_reason_ = "parked";
+        break;
+    }
+    out->set_prompt_tokens(static_cast<uint32_t>(end->prompt_tokens));
     out->set_completion_tokens(static_cast<uint32_t>(end->generated));
     for (uint64_t hash : end->state_hashes) out->add_state_hashes(hash);
     Push(std::move(response));
@@ -187,13 +218,17 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
 
   void Cancelled() {
     base::LaneId lane{};
+    std::string resumed;
     {
       std::lock_guard lock(mutex_);
       cancelled_ = true;
+      if (ended_) return PumpLocked();  // a parked lane waits for another call
       lane = lane_;
+      resumed = resumed_;
       PumpLocked();
     }
     if (lane.value != 0) engine_.Cancel(lane);
+    if (!resumed.empty()) engine_.Cancel(resumed);
   }
 
   void Detach() {
@@ -205,12 +240,15 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
   const std::string request_id_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   // Of gRPC's thread until the lane begins, then of the engine's.
+  GenerateResponse started_;
   size_t prompt_tokens_ = 0;
+  size_t cached_tokens_ = 0;
   size_t completion_tokens_ = 0;
   std::string_view finish_reason_;
   std::mutex mutex_;
   Reactor* reactor_ = nullptr;          // guarded by mutex_; null once the call is over
   base::LaneId lane_{};                 // guarded by mutex_
+  std::string resumed_;                 // guarded by mutex_; name of the lane, if it was parked
   std::deque<GenerateResponse> queue_;  // guarded by mutex_; at most max_tokens + 2
   grpc::Status end_;                    // guarded by mutex_
   bool writing_ = false;                // guarded by mutex_
@@ -248,8 +286,27 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
   lane.stop_tokens.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
   lane.deadline = now + budget;
   EM_RETURN_IF_ERROR(TakeDebug(request, identity, lane));
+  lane.park_after = request.park_after_tokens();
   EM_RETURN_IF_ERROR(CheckRequest(lane, {identity.vocab_size, identity.context}));
+  lane.name = NewLaneName();
+  GenerateRequest record = request;
+  record.mutable_sampling()->set_seed(lane.seed);
+  record.set_max_tokens(lane.max_new_tokens);
+  record.clear_park_after_tokens();
+  lane.record = record.SerializeAsString();
   return lane;
+}
+
+absl::Status GenerateService::Resume(const GenerateRequest& request, const std::string& tenant,
+                                     base::Micros budget, const std::shared_ptr<LaneSink>& sink) {
+  if (request.segments_size() > 0 || request.has_sampling() || request.max_tokens() != 0 ||
+      request.stop_token_ids_size() > 0 || request.has_debug()) {
+    return Error(Reason::kInvalidArgument,
+                 "with resume_lane only model, request_id and park_after_tokens may be set");
+  }
+  engine_.Resume(request.resume_lane(), tenant, request.park_after_tokens(), clock_.Now() + budget,
+                 sink);
+  return absl::OkStatus();
 }
 
 grpc::ServerWriteReactor<GenerateResponse>* GenerateService::Generate(
@@ -270,8 +327,16 @@ grpc::ServerWriteReactor<GenerateResponse>* GenerateService::Generate(
     return refuse(deadline);
   }
   if (const absl::Status admitted = admit_(); !admitted.ok()) return refuse(admitted);
+  if (!request->resume_lane().empty()) {
+    stream->Resumes(request->resume_lane());
+    const absl::Status resumed =
+        Resume(*request, identity->tenant, rpc::Remaining(*context), stream);
+    if (!resumed.ok()) return refuse(resumed);
+    return reactor;
+  }
   auto lane = ToLaneRequest(*request, identity_, clock_.Now(), rpc::Remaining(*context));
   if (!lane.ok()) return refuse(lane.status());
+  lane->tenant = identity->tenant;
   GenerateResponse response;
   auto* started = response.mutable_started();
   started->mutable_model()->set_model(identity_.model);
@@ -280,6 +345,7 @@ grpc::ServerWriteReactor<GenerateResponse>* GenerateService::Generate(
   started->set_prompt_tokens(static_cast<uint32_t>(lane->prompt.size()));
   started->set_profile(identity_.profile);
   started->set_worker(identity_.name);
+  started->set_lane(lane->name);
   stream->Begin(*std::move(lane), std::move(response));
   return reactor;
 }
@@ -292,36 +358,6 @@ grpc::ServerUnaryReactor* GenerateService::ListModels(
   served->mutable_model()->set_revision(identity_.revision);
   served->set_context_length(identity_.context);
   served->set_profile(identity_.profile);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(rpc::ToGrpcStatus(rpc::RequireDeadline(*context)));
-  return reactor;
-}
-
-grpc::ServerUnaryReactor* DescribeService::Describe(
-    grpc::CallbackServerContext* context, const attention::v1::DescribeRequest* /*request*/,
-    attention::v1::DescribeResponse* response) {
-  response->mutable_model()->set_model(identity_.model);
-  response->mutable_model()->set_revision(identity_.revision);
-  response->set_profile(identity_.profile);
-  response->set_fingerprint(identity_.fingerprint);
-  for (const model::LaneStream& stream : lane_state_.streams) {
-    auto* out = response->add_lane_state();
-    out->set_name(stream.name);
-    out->set_kind(static_cast<attention::v1::LaneStreamKind>(static_cast<int>(stream.kind) + 1));
-    out->set_layers(stream.layers);
-    out->set_bytes_per_position(stream.bytes_per_position);
-    out->set_page_positions(stream.page_positions);
-    out->set_cut_stride(stream.cut_stride);
-  }
-  const AttentionEngine::Load load = engine_.load();
-  response->set_pages_total(load.pages_total);
-  response->set_pages_used(load.pages_used);
-  response->set_running_lanes(static_cast<uint32_t>(load.running));
-  response->set_queued_requests(static_cast<uint32_t>(load.waiting));
-  const PlacementView view = experts_.view();
-  response->mutable_epoch()->set_term(view.term);
-  response->mutable_epoch()->set_number(view.number);
-  response->mutable_epoch()->set_content_hash(view.content_hash);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(rpc::ToGrpcStatus(rpc::RequireDeadline(*context)));
   return reactor;

@@ -1,4 +1,4 @@
-// The gRPC face of an attention worker: inference.v1 (tokens only) and attention.v1.
+// The gRPC face of inference.v1 (tokens only). attention.v1 is lane_service.h.
 #pragma once
 
 #include <functional>
@@ -6,12 +6,11 @@
 #include <string>
 
 #include "attention-worker/attention_engine.h"
-#include "expertmesh/attention/v1/attention.grpc.pb.h"
 #include "expertmesh/inference/v1/inference.grpc.pb.h"
 
 namespace expertmesh::attention_worker {
 
-/// What both services say about this worker.
+/// What both gRPC services say about this worker.
 struct WorkerIdentity {
   std::string name;
   std::string model;
@@ -25,8 +24,8 @@ struct WorkerIdentity {
   bool debug_api = false;
 };
 
-/// Turns a GenerateRequest into a LaneRequest, or says what is wrong with it. `now` starts the
-/// budget.
+/// Turns a GenerateRequest into a LaneRequest with a name and a record of its own, or says what is
+/// wrong with it. `now` starts the budget.
 absl::StatusOr<LaneRequest> ToLaneRequest(const inference::v1::GenerateRequest& request,
                                           const WorkerIdentity& identity, base::Instant now,
                                           base::Micros budget);
@@ -46,31 +45,13 @@ class GenerateService final : public inference::v1::InferenceService::CallbackSe
                                        inference::v1::ListModelsResponse* response) override;
 
  private:
+  absl::Status Resume(const inference::v1::GenerateRequest& request, const std::string& tenant,
+                      base::Micros budget, const std::shared_ptr<LaneSink>& sink);
+
   AttentionEngine& engine_;
   const WorkerIdentity identity_;
   const base::Clock& clock_;
   const std::function<absl::Status()> admit_;
-};
-
-/// attention.v1.AttentionService.
-class DescribeService final : public attention::v1::AttentionService::CallbackService {
- public:
-  DescribeService(const AttentionEngine& engine, const ExpertDispatcher& experts,
-                  const model::LaneStateDeclaration& lane_state, WorkerIdentity identity)
-      : engine_(engine),
-        experts_(experts),
-        lane_state_(lane_state),
-        identity_(std::move(identity)) {}
-
-  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
-                                     const attention::v1::DescribeRequest* request,
-                                     attention::v1::DescribeResponse* response) override;
-
- private:
-  const AttentionEngine& engine_;
-  const ExpertDispatcher& experts_;
-  const model::LaneStateDeclaration& lane_state_;
-  const WorkerIdentity identity_;
 };
 
 }  // namespace expertmesh::attention_worker

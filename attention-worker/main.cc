@@ -7,16 +7,18 @@
 #include "services/lifecycle/process.h"
 #include "services/telemetry/metrics.h"
 
-int main(int argc, char** argv) {
-  using namespace expertmesh;
-  CLI::App app("Runs the attention side of a model and serves inference.v1 (gRPC).");
-  lifecycle::ProcessOptions process_options;
-  process_options.role = "attention-worker";
-  attention_worker::WorkerOptions options;
-  attention_worker::SchedulerOptions& steps = options.scheduler;
+namespace expertmesh::attention_worker {
+namespace {
+
+// Durations as the command line has them.
+struct Times {
   int64_t wait_ms = 1000;
   int64_t timeout_ms = 10000;
-  lifecycle::AddProcessFlags(app, process_options);
+  int64_t parked_s = 10;
+};
+
+void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
+  SchedulerOptions& steps = options.scheduler;
   app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
   app.add_option("--profile", options.profile, "Arithmetic: bf16 or exact-f32")
@@ -41,18 +43,41 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--kv-pages", steps.pages_total,
                  "Pages of lane state (64 tokens each); 0 chooses, at most 1 GiB");
-  app.add_option("--expert-wait-ms", wait_ms, "How long rows wait for a lost expert pool")
+  app.add_flag("!--no-prefix-cache", options.prefix_cache,
+               "Compute every prompt whole, also where an earlier one began alike");
+  app.add_option("--parked-lane-s", times.parked_s,
+                 "How long a parked sequence waits to be resumed or exported")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
+  app.add_option("--expert-wait-ms", times.wait_ms, "How long rows wait for a lost expert pool")
       ->check(CLI::Range(0, 600000))
       ->capture_default_str();
-  app.add_option("--expert-timeout-ms", timeout_ms, "How long one expert call may take")
+  app.add_option("--expert-timeout-ms", times.timeout_ms, "How long one expert call may take")
       ->check(CLI::Range(1, 600000))
       ->capture_default_str();
   app.add_flag("--debug-api", options.debug_api, "Allow the debug block of inference.v1.Generate");
+  app.add_option("--debug-preempt-every", steps.preempt_every,
+                 "With --debug-api: recompute a sequence every N steps; 0 never");
   app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
                "Mask excluded gate groups with 0 as transformers does, instead of -inf");
+}
+
+}  // namespace
+}  // namespace expertmesh::attention_worker
+
+int main(int argc, char** argv) {
+  using namespace expertmesh;
+  CLI::App app("Runs the attention side of a model and serves inference.v1 (gRPC).");
+  lifecycle::ProcessOptions process_options;
+  process_options.role = "attention-worker";
+  attention_worker::WorkerOptions options;
+  attention_worker::Times times;
+  lifecycle::AddProcessFlags(app, process_options);
+  attention_worker::AddFlags(app, options, times);
   CLI11_PARSE(app, argc, argv);
-  options.limits.wait_max = std::chrono::milliseconds(wait_ms);
-  options.limits.call_timeout = std::chrono::milliseconds(timeout_ms);
+  options.parked_lifetime = std::chrono::seconds(times.parked_s);
+  options.limits.wait_max = std::chrono::milliseconds(times.wait_ms);
+  options.limits.call_timeout = std::chrono::milliseconds(times.timeout_ms);
 
   telemetry::Metrics metrics("attention_worker");
   auto process = lifecycle::Process::Start(process_options, &metrics);

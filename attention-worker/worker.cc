@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/tokenizer/tokenizer.h"
 #include "services/base/model_name.h"
+#include "services/base/random.h"
 #include "services/base/status.h"
 #include "services/transport/grpc_transport.h"
 #include "services/transport/inproc.h"
@@ -24,6 +25,16 @@ size_t PagesDefault(const model::LaneStateDeclaration& lane_state, uint64_t cont
   const size_t per_lane = (context + model::kPagePositions - 1) / model::kPagePositions;
   const size_t affordable = kKvBytesDefault / std::max<size_t>(1, lane_state.page_bytes());
   return std::max<size_t>(1, std::min(per_lane * lanes, affordable));
+}
+
+// 256 bits that nobody else knows: prefix keys mean nothing outside this process.
+std::string NewSecret() {
+  std::string secret;
+  for (int i = 0; i < 4; ++i) {
+    const uint64_t word = base::EntropyU64();
+    secret.append(reinterpret_cast<const char*>(&word), sizeof word);
+  }
+  return secret;
 }
 
 }  // namespace
@@ -43,6 +54,10 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(WorkerOptions options,
 
 absl::Status Worker::LoadModel() {
   const base::Instant start = clock_.Now();
+  if (options_.scheduler.preempt_every > 0 && !options_.debug_api) {
+    return base::Error(base::Reason::kInvalidArgument,
+                       "--debug-preempt-every needs --debug-api: it makes every answer slower");
+  }
   model::AttentionModel::Options load;
   load.directory = options_.model_directory;
   load.profile = options_.profile;
@@ -111,9 +126,16 @@ absl::Status Worker::StartEngine() {
   engine.threads = options_.threads;
   engine.scheduler = options_.scheduler;
   engine.end_tokens = model_->config().eos_token_ids;
+  engine.parked_lifetime = options_.parked_lifetime;
+  if (options_.prefix_cache) {
+    engine.prefix_secret = NewSecret();
+    engine.prefix_seed.revision = identity_.revision;
+    engine.prefix_seed.profile = identity_.profile;
+  }
   const auto path = std::filesystem::path(options_.model_directory) / "tokenizer.json";
   if (std::filesystem::exists(path)) {
     EM_ASSIGN_OR_RETURN(const auto tokenizer, model::Tokenizer::Load(options_.model_directory));
+    engine.prefix_seed.tokenizer = tokenizer->Hash();
     engine.masked_tokens = tokenizer->PlaceholderMask(identity_.vocab_size);
   }
   engine_ = std::make_unique<AttentionEngine>(*model_, *experts_, engine, clock_, metrics_);
@@ -123,10 +145,10 @@ absl::Status Worker::StartEngine() {
 absl::Status Worker::Serve() {
   generate_ = std::make_unique<GenerateService>(*engine_, identity_, clock_,
                                                 [this] { return link_->Admit(); });
-  describe_ =
-      std::make_unique<DescribeService>(*engine_, *experts_, model_->lane_state(), identity_);
-  EM_ASSIGN_OR_RETURN(server_, rpc::Server::Start({options_.listen, &metrics_},
-                                                  {generate_.get(), describe_.get()}));
+  lanes_ = std::make_unique<LaneService>(*engine_, *experts_, model_->lane_state(), identity_,
+                                         clock_, [this] { return link_->Admit(); });
+  EM_ASSIGN_OR_RETURN(
+      server_, rpc::Server::Start({options_.listen, &metrics_}, {generate_.get(), lanes_.get()}));
   process_.AddStatusSection("lanes", [this] { return StatusJson(); });
   EM_RETURN_IF_ERROR(process_.Announce(server_->address()));
   server_->SetServing(true);

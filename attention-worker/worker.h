@@ -10,6 +10,7 @@
 #include "attention-worker/attention_engine.h"
 #include "attention-worker/attention_service.h"
 #include "attention-worker/inproc_experts.h"
+#include "attention-worker/lane_service.h"
 #include "attention-worker/router_link.h"
 #include "services/lifecycle/process.h"
 #include "services/rpc/router_client.h"
@@ -27,6 +28,8 @@ struct WorkerOptions {
   int threads = 1;
   SchedulerOptions scheduler;  // pages_total 0: enough for lanes_max sequences, at most 1 GiB
   DispatchLimits limits;
+  bool prefix_cache = true;
+  base::Micros parked_lifetime = std::chrono::seconds(10);
   bool debug_api = false;
   bool masked_gate_group_zero = false;
 };
@@ -65,7 +68,7 @@ class Worker {
   std::unique_ptr<AttentionEngine> engine_;
   std::unique_ptr<transport::Transport> transport_;  // destroyed before what its callbacks use
   std::unique_ptr<GenerateService> generate_;
-  std::unique_ptr<DescribeService> describe_;
+  std::unique_ptr<LaneService> lanes_;
   std::unique_ptr<rpc::Server> server_;
   std::unique_ptr<rpc::RouterClient> router_;
 

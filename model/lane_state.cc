@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "services/base/hash.h"
 
@@ -29,12 +30,17 @@ PagePool::PagePool(const LaneStateDeclaration& declaration, size_t page_count)
     std::abort();
   }
   memory_ = static_cast<std::byte*>(memory);
+  owners_.assign(page_count_, 0);
   free_.reserve(page_count_);
   for (size_t i = page_count_; i > 0; --i) free_.push_back(static_cast<uint32_t>(i - 1));
 }
 
 PagePool::~PagePool() {
   if (memory_ != nullptr) munmap(memory_, page_bytes_ * page_count_);
+}
+
+void PagePool::Release(uint32_t page) {
+  if (--owners_[page] == 0) free_.push_back(page);
 }
 
 LaneState::~LaneState() { Clear(); }
@@ -46,14 +52,26 @@ bool LaneState::Reserve(size_t positions) {
   if (missing > pool_->free_.size()) return false;
   for (size_t i = 0; i < missing; ++i) {
     pages_.push_back(pool_->free_.back());
+    pool_->AddOwner(pages_.back());
     pool_->free_.pop_back();
   }
   return true;
 }
 
 void LaneState::Clear() {
-  for (auto page = pages_.rbegin(); page != pages_.rend(); ++page) pool_->free_.push_back(*page);
+  for (auto page = pages_.rbegin(); page != pages_.rend(); ++page) pool_->Release(*page);
   pages_.clear();
+}
+
+void LaneState::Adopt(std::span<const uint32_t> pages) {
+  for (uint32_t page : pages) pool_->AddOwner(page);
+  pages_.assign(pages.begin(), pages.end());
+}
+
+void LaneState::Replace(size_t place, uint32_t page) {
+  pool_->AddOwner(page);
+  pool_->Release(pages_[place]);
+  pages_[place] = page;
 }
 
 const std::byte* LaneState::At(size_t stream, size_t layer, size_t index) const {
@@ -72,6 +90,35 @@ std::byte* LaneState::At(size_t stream, size_t layer, size_t index) {
 
 const std::byte* LaneState::Page(size_t stream, size_t layer, size_t page) const {
   return At(stream, layer, page * kPagePositions);
+}
+
+std::string LaneState::CopyPage(size_t page, size_t positions) const {
+  std::string state;
+  state.reserve(positions * pool_->declaration_.bytes_per_token());
+  const std::vector<LaneStream>& streams = pool_->declaration_.streams;
+  for (size_t s = 0; s < streams.size(); ++s) {
+    for (size_t layer = 0; layer < streams[s].layers; ++layer) {
+      state.append(reinterpret_cast<const char*>(Page(s, layer, page)),
+                   positions * streams[s].bytes_per_position);
+    }
+  }
+  return state;
+}
+
+bool LaneState::WritePage(size_t page, size_t positions, std::string_view state) {
+  if (page >= pages_.size() || positions > kPagePositions ||
+      state.size() != positions * pool_->declaration_.bytes_per_token()) {
+    return false;
+  }
+  const std::vector<LaneStream>& streams = pool_->declaration_.streams;
+  for (size_t s = 0; s < streams.size(); ++s) {
+    for (size_t layer = 0; layer < streams[s].layers; ++layer) {
+      const size_t bytes = positions * streams[s].bytes_per_position;
+      std::memcpy(At(s, layer, page * kPagePositions), state.data(), bytes);
+      state.remove_prefix(bytes);
+    }
+  }
+  return true;
 }
 
 uint64_t LaneState::HashOf(size_t index) const {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace expertmesh::model {
@@ -31,7 +32,8 @@ struct LaneStateDeclaration {
   size_t page_bytes() const;       // one page: all layers and streams of kPagePositions positions
 };
 
-/// A bounded pool of pages, all of one size, 64-byte aligned. Owned by the engine thread.
+/// A bounded pool of pages, all of one size, 64-byte aligned. A page may have several owners that
+/// read it; it is free again when the last has released it. Owned by the engine thread.
 class PagePool {
  public:
   PagePool(const LaneStateDeclaration& declaration, size_t page_count);
@@ -42,6 +44,11 @@ class PagePool {
   const LaneStateDeclaration& declaration() const { return declaration_; }
   size_t page_count() const { return page_count_; }
   size_t used() const { return page_count_ - free_.size(); }
+  size_t free() const { return free_.size(); }
+  /// One owner more of a page in use.
+  void AddOwner(uint32_t page) { ++owners_[page]; }
+  /// One owner less.
+  void Release(uint32_t page);
 
  private:
   friend class LaneState;
@@ -50,6 +57,7 @@ class PagePool {
   size_t page_bytes_ = 0;
   std::byte* memory_ = nullptr;
   std::vector<uint32_t> free_;
+  std::vector<uint32_t> owners_;  // [page_count]
 };
 
 /// The pages of one lane; gives them back when destroyed. Owned by the engine thread.
@@ -66,6 +74,14 @@ class LaneState {
   void Clear();
   size_t capacity() const { return pages_.size() * kPagePositions; }
 
+  /// Pages in order of their positions; their numbers in the pool.
+  std::span<const uint32_t> pages() const { return pages_; }
+  /// Begins with pages that others own too and that are full: they are read, never written. The
+  /// lane must be empty.
+  void Adopt(std::span<const uint32_t> pages);
+  /// Takes `page`, which holds the same state, for the page at `place`, and releases that one.
+  void Replace(size_t place, uint32_t page);
+
   /// Absolute position of the lane's first token; index = position − first_position. Set before
   /// use.
   void set_first_position(uint64_t position) { first_position_ = position; }
@@ -76,6 +92,13 @@ class LaneState {
   const std::byte* At(size_t stream, size_t layer, size_t index) const;
   /// Contiguous run: entries [page·64, page·64+64) of a stream and layer.
   const std::byte* Page(size_t stream, size_t layer, size_t page) const;
+
+  /// State of the first `positions` entries of a page, streams and layers in order; nothing of what
+  /// lies behind them, which may be another lane's.
+  std::string CopyPage(size_t page, size_t positions) const;
+  /// The reverse; false (and no change) if `state` has another size. The page must be the lane's
+  /// alone.
+  bool WritePage(size_t page, size_t positions, std::string_view state);
 
   /// 64-bit hash over all streams and layers of one index, for the replay tests.
   uint64_t HashOf(size_t index) const;

@@ -31,6 +31,7 @@ absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
   }
   EM_RETURN_IF_ERROR(CheckTokens(request.prompt, bounds.vocab_size, "prompt"));
   EM_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, bounds.vocab_size, "forced_tokens"));
+  EM_RETURN_IF_ERROR(CheckTokens(request.history, bounds.vocab_size, "generated"));
   EM_RETURN_IF_ERROR(CheckTokens(request.stop_tokens, bounds.vocab_size, "stop_token_ids"));
   const model::SamplingParams& s = request.sampling;
   if (!std::isfinite(s.temperature) || s.temperature < 0 || s.temperature > 100) {
@@ -50,12 +51,26 @@ absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
   if (request.max_new_tokens == 0) {
     request.max_new_tokens = static_cast<uint32_t>(bounds.context - used);
   }
+  if (request.history.size() >= request.max_new_tokens) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("the lane has generated ", request.history.size(), " of ",
+                              request.max_new_tokens, " tokens already"));
+  }
   return absl::OkStatus();
 }
 
 const std::vector<std::vector<uint16_t>>* Lane::ForcedExperts(size_t index) const {
   const auto it = request_.forced_experts.find(PositionOf(index));
   return it == request_.forced_experts.end() ? nullptr : &it->second;
+}
+
+bool Lane::SharesState() const {
+  return !request_.bypass_prefix_cache && request_.forced_experts.empty();
+}
+
+void Lane::KeepBlocks(const BlockKey& root, size_t block_tokens) {
+  blocks_.emplace(root, block_tokens);
+  blocks_->Extend(tokens_);
 }
 
 std::optional<uint32_t> Lane::ForcedNext() const {
@@ -66,6 +81,7 @@ std::optional<uint32_t> Lane::ForcedNext() const {
 
 std::optional<FinishReason> Lane::Append(uint32_t token, const std::vector<uint32_t>& end_tokens) {
   tokens_.push_back(token);
+  if (blocks_) blocks_->Extend(tokens_);
   const auto has = [&](const std::vector<uint32_t>& ids) {
     return std::find(ids.begin(), ids.end(), token) != ids.end();
   };
@@ -73,6 +89,7 @@ std::optional<FinishReason> Lane::Append(uint32_t token, const std::vector<uint3
     return FinishReason::kStop;
   }
   if (generated() >= request_.max_new_tokens) return FinishReason::kLength;
+  if (park_after_ != 0 && generated() >= park_after_) return FinishReason::kParked;
   return std::nullopt;
 }
 

@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "attention-worker/core/prefix_cache.h"
 #include "model/sampler.h"
 #include "services/base/clock.h"
 #include "services/base/ids.h"
 
 namespace expertmesh::attention_worker {
 
-enum class FinishReason { kStop, kLength };
+enum class FinishReason { kStop, kLength, kParked };
 
 /// What a caller asked for, checked by CheckRequest.
 struct LaneRequest {
@@ -27,6 +28,12 @@ struct LaneRequest {
   uint32_t max_new_tokens = 0;        // 0 = to the end of the context
   std::vector<uint32_t> stop_tokens;  // besides the model's end tokens
   base::Instant deadline = base::kNever;
+  std::string tenant;  // whose prefix cache it uses, who may export it
+  /// Tokens that were generated elsewhere before; they count as generated.
+  std::vector<uint32_t> history;
+  uint32_t park_after = 0;  // parks when so many tokens are generated in all; 0 = never
+  std::string name;         // unguessable, for ExportLane and to resume it
+  std::string record;       // the request as it came, for ExportLane; not read here
 
   // The debug door.
   std::vector<uint32_t> forced_tokens;
@@ -35,6 +42,7 @@ struct LaneRequest {
   bool return_logits_hash = false;
   bool return_logits = false;
   bool return_state_hash = false;
+  bool bypass_prefix_cache = false;
   /// (position, layer) → experts; [layers][top_k] per position.
   std::map<uint64_t, std::vector<std::vector<uint16_t>>> forced_experts;
 };
@@ -52,25 +60,40 @@ class Lane {
  public:
   Lane(base::LaneId id, LaneRequest request) : id_(id), request_(std::move(request)) {
     tokens_ = request_.prompt;
+    tokens_.insert(tokens_.end(), request_.history.begin(), request_.history.end());
   }
 
   base::LaneId id() const { return id_; }
   const LaneRequest& request() const { return request_; }
   const std::vector<uint32_t>& tokens() const { return tokens_; }  // prompt and answer
   size_t generated() const { return tokens_.size() - request_.prompt.size(); }
+  size_t length_max() const { return request_.prompt.size() + request_.max_new_tokens; }
   uint64_t PositionOf(size_t index) const { return request_.first_position + index; }
   /// Forced experts of an index, or null.
   const std::vector<std::vector<uint16_t>>* ForcedExperts(size_t index) const;
 
+  /// Whether other lanes of the same tokens may have its state: it has not if selections are
+  /// forced.
+  bool SharesState() const;
+  /// Keeps the keys of its full blocks from now on.
+  void KeepBlocks(const BlockKey& root, size_t block_tokens);
+  /// nullptr without KeepBlocks.
+  const BlockChain* blocks() const { return blocks_ ? &*blocks_ : nullptr; }
+
+  void set_park_after(uint32_t tokens) { park_after_ = tokens; }
+
   /// The forced token for the next position, if the debug door names one.
   std::optional<uint32_t> ForcedNext() const;
-  /// Takes the next token; says whether the lane ends with it. `end_tokens` are the model's.
+  /// Takes the next token; says whether the lane ends or parks with it. `end_tokens` are the
+  /// model's.
   std::optional<FinishReason> Append(uint32_t token, const std::vector<uint32_t>& end_tokens);
 
  private:
   const base::LaneId id_;
   const LaneRequest request_;
   std::vector<uint32_t> tokens_;
+  uint32_t park_after_ = request_.park_after;
+  std::optional<BlockChain> blocks_;
 };
 
 }  // namespace expertmesh::attention_worker

@@ -1,6 +1,7 @@
 #include "services/base/hash.h"
 
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 
 namespace expertmesh::base {
 
@@ -35,6 +36,13 @@ std::string Hex(std::span<const uint8_t> bytes) {
     text.push_back(kDigits[b & 15]);
   }
   return text;
+}
+
+std::array<uint8_t, 32> HmacSha256(std::string_view key, std::string_view text) {
+  std::array<uint8_t, 32> digest{};
+  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
+       reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data(), nullptr);
+  return digest;
 }
 
 uint64_t Hash64(std::span<const std::byte> bytes) {

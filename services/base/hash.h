@@ -1,4 +1,4 @@
-// Content hashes: SHA-256 (OpenSSL) and its first 64 bits.
+// Content hashes: SHA-256 (OpenSSL), its first 64 bits, and HMAC with it.
 #pragma once
 
 #include <array>
@@ -30,6 +30,8 @@ class Sha256 {
 
 /// Lower-case hex of a digest.
 std::string Hex(std::span<const uint8_t> bytes);
+/// HMAC-SHA-256 (RFC 2104).
+std::array<uint8_t, 32> HmacSha256(std::string_view key, std::string_view text);
 /// First 8 bytes of SHA-256, little-endian.
 uint64_t Hash64(std::span<const std::byte> bytes);
 uint64_t Hash64(std::string_view text);

@@ -50,6 +50,8 @@ constexpr std::array<ReasonRow, kReasonCount> kReasons = {{
     {"INTERNAL", absl::StatusCode::kInternal},
     {"PROFILE_MISMATCH", absl::StatusCode::kFailedPrecondition},
     {"BAD_METADATA", absl::StatusCode::kInvalidArgument},
+    {"LANE_NOT_FOUND", absl::StatusCode::kNotFound},
+    {"LANE_NOT_PARKED", absl::StatusCode::kFailedPrecondition},
 }};
 
 const ReasonRow& Row(Reason reason) {

@@ -44,8 +44,10 @@ enum class Reason : int {
   kInternal = 28,
   kProfileMismatch = 29,
   kBadMetadata = 30,
+  kLaneNotFound = 31,
+  kLaneNotParked = 32,
 };
-inline constexpr int kReasonCount = 31;
+inline constexpr int kReasonCount = 33;
 
 /// "EXPERT_NOT_HOSTED" for kExpertNotHosted; "UNSPECIFIED" for an unknown value.
 std::string_view ReasonName(Reason reason);

@@ -160,6 +160,17 @@ inline constexpr MetricId kAttentionKvCacheUsage{"attention_worker", "kv_cache_u
                                                  "Used over all KV pages, 0 to 1."};
 inline constexpr MetricId kAttentionKvPagesUsed{"attention_worker", "kv_pages_used", kGauge,
                                                 "KV pages that hold a lane's state."};
+inline constexpr MetricId kAttentionPrefixCachePages{
+    "attention_worker", "prefix_cache_pages", kGauge, "KV pages that the prefix cache keeps."};
+inline constexpr MetricId kAttentionPrefixCacheHitTokens{
+    "attention_worker", "prefix_cache_hit_tokens_total", kCounter,
+    "Prompt tokens whose state was in the prefix cache."};
+inline constexpr MetricId kAttentionPrefixCacheEvictions{
+    "attention_worker", "prefix_cache_evictions_total", kCounter,
+    "KV pages that left the prefix cache to make room."};
+inline constexpr MetricId kAttentionPreemptions{
+    "attention_worker", "preemptions_total", kCounter,
+    "Sequences that lost their KV pages and are recomputed."};
 inline constexpr MetricId kAttentionGeneratedTokens{"attention_worker", "generated_tokens_total",
                                                     kCounter, "Tokens sampled."};
 inline constexpr MetricId kAttentionPromptTokens{"attention_worker", "prompt_tokens_total",

@@ -74,5 +74,49 @@ TEST(LaneState, HashSeesEveryStreamAndLayer) {
   EXPECT_EQ(lane.HashOf(67), before);
 }
 
+TEST(LaneState, ASharedPageIsFreeWhenItsLastOwnerIsGone) {
+  PagePool pool(TwoStreams(), 2);
+  LaneState first(pool);
+  ASSERT_TRUE(first.Reserve(64));
+  std::memset(first.At(0, 2, 5), 7, 68);
+  pool.AddOwner(first.pages()[0]);  // as a cache does
+  LaneState second(pool);
+  second.Adopt(first.pages());
+  EXPECT_EQ(second.HashOf(5), first.HashOf(5));
+  const uint32_t page = first.pages()[0];
+  first.Clear();
+  pool.Release(page);
+  EXPECT_EQ(pool.used(), 1u);
+  ASSERT_TRUE(second.Reserve(65));
+  EXPECT_EQ(pool.free(), 0u);
+  second.Replace(1, page);
+  EXPECT_EQ(pool.free(), 1u);
+  second.Clear();
+  EXPECT_EQ(pool.free(), 2u);
+}
+
+TEST(LaneState, APageGoesOutAndInWithoutWhatLiesBehindIt) {
+  PagePool pool(TwoStreams(), 2);
+  LaneState from(pool);
+  ASSERT_TRUE(from.Reserve(64));
+  for (size_t index = 0; index < 64; ++index) {
+    for (size_t layer = 0; layer < 3; ++layer) {
+      std::memset(from.At(0, layer, index), static_cast<int>(index + 64 * layer), 68);
+    }
+    for (size_t layer = 0; layer < 2; ++layer) {
+      std::memset(from.At(1, layer, index), static_cast<int>(200 - index - layer), 32);
+    }
+  }
+  const std::string state = from.CopyPage(0, 10);
+  EXPECT_EQ(state.size(), 10 * TwoStreams().bytes_per_token());
+  EXPECT_EQ(state.find(static_cast<char>(11)), std::string::npos) << "position 11 went along";
+  LaneState to(pool);
+  ASSERT_TRUE(to.Reserve(10));
+  EXPECT_FALSE(to.WritePage(0, 9, state));
+  EXPECT_FALSE(to.WritePage(1, 10, state));
+  ASSERT_TRUE(to.WritePage(0, 10, state));
+  for (size_t index = 0; index < 10; ++index) EXPECT_EQ(to.HashOf(index), from.HashOf(index));
+}
+
 }  // namespace
 }  // namespace expertmesh::model
