@@ -318,20 +318,36 @@ void AttentionEngine::CountDropped(size_t tokens, Reason reason) {
       .Add(static_cast<double>(tokens));
 }
 
+// The next token; its logprob is that of the logits as the model gave them.
+model::SampledToken AttentionEngine::Choose(const Lane& lane, std::span<const float> logits,
+                                            float uniform) const {
+  const model::SamplingParams& params = lane.request().sampling;
+  if (!params.adjusts()) return model::Sample(logits, params, uniform, options_.masked_tokens);
+  std::vector<float> adjusted(logits.begin(), logits.end());
+  const std::span<const uint32_t> tokens(lane.tokens());
+  const size_t prompt = lane.request().prompt.size();
+  model::AdjustLogits(adjusted, params, tokens.first(prompt), tokens.subspan(prompt));
+  model::SampledToken sampled = model::Sample(adjusted, params, uniform, options_.masked_tokens);
+  if (sampled.id != UINT32_MAX) sampled.logprob = model::LogprobOf(logits, sampled.id);
+  return sampled;
+}
+
 void AttentionEngine::TakeToken(Running& running, std::span<const float> logits) {
   Lane& lane = running.lane;
   const LaneRequest& request = lane.request();
   LaneToken token;
   token.position = lane.PositionOf(lane.tokens().size());
   const float u = model::UniformOf(request.seed, request.choice, token.position);
-  const model::SampledToken sampled =
-      model::Sample(logits, request.sampling, u, options_.masked_tokens);
+  const model::SampledToken sampled = Choose(lane, logits, u);
   if (sampled.id == UINT32_MAX) {
     End(lane.id(), Error(Reason::kNonFinite, "the logits hold a NaN"));
     return;
   }
   token.id = lane.ForcedNext().value_or(sampled.id);
-  token.logprob = sampled.logprob;
+  token.logprob = token.id == sampled.id ? sampled.logprob : model::LogprobOf(logits, token.id);
+  if (request.top_logprobs > 0) {
+    token.top_logprobs = model::LikeliestTokens(logits, request.top_logprobs);
+  }
   if (request.return_logits_hash) token.logits_hash = base::Hash64(std::as_bytes(logits));
   if (request.return_logits) token.logits.assign(logits.begin(), logits.end());
   generated_tokens_.Add();

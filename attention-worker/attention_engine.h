@@ -18,6 +18,7 @@
 #include "attention-worker/expert_dispatcher.h"
 #include "model/lane_state.h"
 #include "model/runtime.h"
+#include "model/sampler.h"
 #include "services/base/status.h"
 #include "services/telemetry/metrics.h"
 
@@ -28,6 +29,7 @@ struct LaneToken {
   uint32_t id = 0;
   uint64_t position = 0;
   float logprob = 0;
+  std::vector<model::TokenLogprob> top_logprobs;
   uint64_t logits_hash = 0;
   std::vector<float> logits;
 };
@@ -149,6 +151,7 @@ class AttentionEngine {
   void AfterStep(const StepPlan& plan, const std::vector<uint8_t>& alive,
                  std::span<const float> logits);
   void CountDropped(size_t tokens, base::Reason reason);
+  model::SampledToken Choose(const Lane& lane, std::span<const float> logits, float uniform) const;
   void TakeToken(Running& running, std::span<const float> logits);
   void End(base::LaneId lane, const absl::StatusOr<LaneEnd>& end);
   void EndExpired();

@@ -40,6 +40,21 @@ absl::Status TakePrompt(const GenerateRequest& request, std::vector<uint32_t>& p
   return absl::OkStatus();
 }
 
+model::SamplingParams ToSampling(const inference::v1::SamplingParams& from) {
+  model::SamplingParams to;
+  to.temperature = from.temperature();
+  to.top_k = from.top_k();
+  to.top_p = from.has_top_p() ? from.top_p() : 1.0f;
+  to.min_p = from.min_p();
+  to.presence_penalty = from.presence_penalty();
+  to.frequency_penalty = from.frequency_penalty();
+  to.repetition_penalty = from.has_repetition_penalty() ? from.repetition_penalty() : 1.0f;
+  for (const auto& bias : from.logit_bias()) {
+    to.logit_bias.emplace_back(bias.token_id(), bias.bias());
+  }
+  return to;
+}
+
 absl::Status TakeForcedExperts(const inference::v1::DebugOptions& debug,
                                const WorkerIdentity& identity, LaneRequest& lane) {
   for (const auto& forced : debug.forced_selections()) {
@@ -158,6 +173,11 @@ class GenerateStream final : public LaneSink, public std::enable_shared_from_thi
     out->set_position(token.position);
     out->set_logprob(token.logprob);
     out->set_logits_hash(token.logits_hash);
+    for (const model::TokenLogprob& likely : token.top_logprobs) {
+      auto* added = out->add_top_logprobs();
+      added->set_id(likely.id);
+      added->set_logprob(likely.logprob);
+    }
     out->mutable_logits()->Add(token.logits.begin(), token.logits.end());
     Push(std::move(response));
   }
@@ -277,10 +297,9 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
   }
   LaneRequest lane;
   EM_RETURN_IF_ERROR(TakePrompt(request, lane.prompt));
-  lane.sampling.temperature = request.sampling().temperature();
-  lane.sampling.top_k = request.sampling().top_k();
-  lane.sampling.top_p = request.sampling().has_top_p() ? request.sampling().top_p() : 1.0f;
+  lane.sampling = ToSampling(request.sampling());
   lane.seed = request.sampling().has_seed() ? request.sampling().seed() : base::EntropyU64();
+  lane.top_logprobs = request.top_logprobs();
   lane.choice = request.choice();
   lane.max_new_tokens = request.max_tokens();
   lane.stop_tokens.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
@@ -300,7 +319,7 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
 absl::Status GenerateService::Resume(const GenerateRequest& request, const std::string& tenant,
                                      base::Micros budget, const std::shared_ptr<LaneSink>& sink) {
   if (request.segments_size() > 0 || request.has_sampling() || request.max_tokens() != 0 ||
-      request.stop_token_ids_size() > 0 || request.has_debug()) {
+      request.stop_token_ids_size() > 0 || request.top_logprobs() != 0 || request.has_debug()) {
     return Error(Reason::kInvalidArgument,
                  "with resume_lane only model, request_id and park_after_tokens may be set");
   }

@@ -39,6 +39,6 @@ absl::StatusOr<inference::v1::GenerateRequest> ToGenerateRequest(const Api& api,
                                                                  const ApiRequest& request);
 
 /// How the tokens of a request's answer become text.
-AnswerOptions ToAnswerOptions(const Api& api, const ApiRequest& request);
+DecodeOptions ToDecodeOptions(const Api& api, const ApiRequest& request);
 
 }  // namespace expertmesh::gateway

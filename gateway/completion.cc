@@ -1,5 +1,6 @@
 #include "gateway/completion.h"
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <ctime>
@@ -25,10 +26,9 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::string AnswerId(bool chat) {
-  return absl::StrCat(chat ? "chatcmpl-" : "cmpl-",
-                      absl::Hex(base::EntropyU64(), absl::kZeroPad16));
-}
+std::string NewDigits() { return absl::StrCat(absl::Hex(base::EntropyU64(), absl::kZeroPad16)); }
+
+std::string AnswerId(bool chat) { return absl::StrCat(chat ? "chatcmpl-" : "cmpl-", NewDigits()); }
 
 }  // namespace
 
@@ -44,7 +44,9 @@ Completion::Completion(const Api& api, HttpConnection& connection, asio::any_io_
 RequestRecord Completion::record() const {
   const Usage usage = answer_ ? answer_->usage() : Usage{};
   return {.request_id = request_id_,
-          .reason = error_code_.empty() ? finish_reason_ : error_code_,
+          .reason = !error_code_.empty() ? error_code_
+                    : answer_            ? std::string(answer_->finish_reason())
+                                         : "",
           .worker = worker_,
           .prompt_tokens = usage.prompt_tokens,
           .completion_tokens = usage.completion_tokens,
@@ -85,32 +87,39 @@ std::variant<Completion::Prepared, ApiError> Completion::Prepare(bool chat,
   if (!generate.ok()) return FromStatus(generate.status());
   generate->set_request_id(request_id_);
   Prepared out;
-  out.stream = request.stream;
+  out.options = {.stream = request.stream,
+                 .choices = request.choices,
+                 .call_prefix = absl::StrCat("call_", NewDigits()),
+                 .decode = ToDecodeOptions(api_, request)};
   out.head.chat = chat;
   out.head.id = AnswerId(chat);
   out.head.created = std::time(nullptr);
   out.head.model = api_.model;
   out.head.include_usage = request.include_usage;
-  out.options = ToAnswerOptions(api_, request);
+  out.head.thinking = out.options.decode.end_of_reasoning.has_value();
+  out.head.logprobs = request.logprobs;
+  out.head.choices = request.choices;
   out.generate = *std::move(generate);
   return out;
 }
 
 asio::awaitable<int> Completion::Generate(Prepared prepared) {
-  const auto target = api_.mesh->Pick();
+  auto target = api_.mesh->Pick();
   if (!target.ok()) {
     const ApiError error = FromStatus(target.status());
     co_return co_await Refuse(error);
   }
   prepared.head.fingerprint = absl::StrCat("fp_", target->revision.substr(0, kFingerprintDigits));
   worker_ = target->worker;
-  stream_ = prepared.stream;
-  answer_.emplace(std::move(prepared.head), *api_.tokenizer, std::move(prepared.options));
-  rpc::Identity identity;
-  identity.request_id = request_id_;
-  Generation generation(target->channel, target->calls, std::move(prepared.generate), identity,
-                        api_.request_timeout, waker_.Handle());
-  const int status = co_await Pump(generation);
+  target_ = *std::move(target);
+  stream_ = prepared.options.stream;
+  generate_ = std::move(prepared.generate);
+  choices_.resize(prepared.options.choices);
+  answer_.emplace(std::make_unique<OpenAiFormat>(std::move(prepared.head)), *api_.tokenizer,
+                  prepared.options);
+  BeginChoice(0);
+  const int status = co_await Pump();
+  choices_.clear();  // cancels what runs
   const Usage& usage = answer_->usage();
   api_.metrics->prompt_tokens.Add(usage.prompt_tokens);
   api_.metrics->cached_prompt_tokens.Add(usage.cached_tokens);
@@ -118,56 +127,91 @@ asio::awaitable<int> Completion::Generate(Prepared prepared) {
   co_return status;
 }
 
-// Empty when a stream has been silent for so long that the client should get a comment.
-asio::awaitable<Generation::Batch> Completion::Next(Generation& generation) {
+void Completion::BeginChoice(uint32_t choice) {
+  rpc::Identity identity;
+  identity.request_id = request_id_;
+  inference::v1::GenerateRequest generate = generate_;
+  generate.set_choice(choice);
+  const auto spent = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - start_);
+  choices_[choice].generation = std::make_unique<Generation>(
+      target_->channel, target_->calls, std::move(generate), identity,
+      std::max(api_.request_timeout - spent, std::chrono::microseconds(0)), waker_.Handle());
+}
+
+// Behind the first token of the first choice the prompt's state is in the worker's prefix cache.
+void Completion::BeginOthers() {
+  for (uint32_t i = 1; i < choices_.size(); ++i) {
+    if (choices_[i].generation == nullptr) BeginChoice(i);
+  }
+}
+
+bool Completion::all_done() const {
+  return std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.done; });
+}
+
+// Takes what has come for all choices; true if there was anything.
+bool Completion::Collect() {
+  bool any = false;
+  for (uint32_t i = 0; i < choices_.size() && abort_.ok(); ++i) {
+    if (choices_[i].generation == nullptr || choices_[i].done) continue;
+    const Generation::Batch batch = choices_[i].generation->Take();
+    if (batch.empty()) continue;
+    any = true;
+    abort_ = TakeBatch(i, batch);
+  }
+  return any;
+}
+
+// False when a stream has been silent for so long that the client should get a comment.
+asio::awaitable<bool> Completion::Wait() {
   for (;;) {
-    Generation::Batch batch = generation.Take();
-    if (!batch.empty() || connection_.hung_up() || !abort_.ok()) co_return batch;
+    if (Collect() || connection_.hung_up() || !abort_.ok()) co_return true;
     const bool woken = co_await waker_.Wait(connection_.limits().keep_alive);
-    if (!woken) co_return batch;
+    if (!woken) co_return false;
   }
 }
 
 // A stream's header waits for its first token or for the first keep-alive, so that an answer which
 // fails before gets an HTTP status of its own, which clients know how to retry.
-asio::awaitable<int> Completion::Pump(Generation& generation) {
-  for (;;) {
-    const Generation::Batch batch = co_await Next(generation);
-    if (connection_.hung_up() || connection_.broken()) {
-      generation.Cancel();
-      co_return kClientClosedRequest;
-    }
-    std::string events = TakeEvents(batch);
-    if (answer_->stopped()) {
-      generation.Cancel();
-      co_return co_await Finish(std::move(events));
-    }
-    if (!abort_.ok()) co_return co_await Fail(std::move(events), abort_);
-    if (batch.ended && !batch.status.ok()) {
-      co_return co_await Fail(std::move(events), batch.status);
-    }
-    if (batch.ended) co_return co_await Finish(std::move(events));
-    if (!stream_) continue;
-    if (batch.empty()) events = kSseKeepAlive;
-    if (!events.empty()) co_await SendEvents(events);
+asio::awaitable<int> Completion::Pump() {
+  while (!all_done()) {
+    const bool news = co_await Wait();
+    if (connection_.hung_up() || connection_.broken()) co_return kClientClosedRequest;
+    if (!abort_.ok()) co_return co_await Fail(abort_);
+    if (!stream_ || all_done()) continue;
+    if (!news) events_ = kSseKeepAlive;
+    if (!events_.empty()) co_await SendEvents(std::exchange(events_, ""));
   }
+  co_return co_await Finish();
 }
 
-std::string Completion::TakeEvents(const Generation::Batch& batch) {
-  std::string events;
+absl::Status Completion::TakeBatch(uint32_t choice, const Generation::Batch& batch) {
+  Choice& taken = choices_[choice];
   for (const GenerateResponse& event : batch.events) {
-    if (answer_->stopped()) break;
-    if (event.has_started()) {
+    if (answer_->ended(choice)) break;
+    if (event.has_started() && choice == 0) {
       answer_->SetPrompt(event.started().prompt_tokens(), event.started().cached_prompt_tokens());
     } else if (event.has_token()) {
       NoteToken();
-      events += answer_->OnToken(event.token().id());
+      BeginOthers();
+      AnswerToken token{event.token().id(), event.token().logprob(), {}};
+      for (const auto& likely : event.token().top_logprobs()) {
+        token.likeliest.emplace_back(likely.id(), likely.logprob());
+      }
+      events_ += answer_->OnToken(choice, token);
     } else if (event.has_finished()) {
-      const bool stop = event.finished().reason() == inference::v1::FINISH_REASON_STOP;
-      finish_reason_ = stop ? "stop" : "length";
+      taken.length = event.finished().reason() != inference::v1::FINISH_REASON_STOP;
     }
   }
-  return events;
+  const bool by_itself = answer_->ended(choice);
+  if (!by_itself && !batch.ended) return absl::OkStatus();
+  if (!by_itself && !batch.status.ok()) return batch.status;
+  taken.generation->Cancel();
+  taken.done = true;
+  events_ += answer_->EndChoice(choice, taken.length);
+  BeginOthers();
+  return absl::OkStatus();
 }
 
 void Completion::NoteToken() {
@@ -190,11 +234,11 @@ asio::awaitable<void> Completion::SendEvents(const std::string& events) {
   co_await connection_.Send(role);
 }
 
-asio::awaitable<int> Completion::Finish(std::string events) {
-  const std::string last = answer_->Finish(finish_reason_);
+asio::awaitable<int> Completion::Finish() {
+  const std::string last = answer_->Finish();
   if (stream_) {
-    events += last;
-    co_await SendEvents(events);
+    events_ += last;
+    co_await SendEvents(events_);
     co_await connection_.EndStream();
   } else {
     const HttpReply reply{.body = last};
@@ -203,15 +247,15 @@ asio::awaitable<int> Completion::Finish(std::string events) {
   co_return connection_.broken() ? kClientClosedRequest : 200;
 }
 
-// Never a [DONE]: what came so far must not look like the whole answer.
-asio::awaitable<int> Completion::Fail(std::string events, const absl::Status& status) {
+// Never an end of the answer: what came so far must not look like the whole.
+asio::awaitable<int> Completion::Fail(const absl::Status& status) {
   const ApiError error = FromStatus(status);
   if (!begun_) co_return co_await Refuse(error);
   error_code_ = error.code;
   api_.metrics->CountError(error);
   connection_.set_keep_alive(false);
-  events += answer_->Fail(error);
-  co_await SendEvents(events);
+  events_ += answer_->Fail(error);
+  co_await SendEvents(events_);
   co_await connection_.EndStream();
   co_return error.http_status;
 }

@@ -8,9 +8,11 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "gateway/api.h"
 #include "gateway/core/answer.h"
+#include "gateway/core/openai_response.h"
 #include "gateway/generation.h"
 #include "gateway/http_connection.h"
 #include "gateway/request_log.h"
@@ -38,22 +40,31 @@ class Completion {
   using Await = boost::asio::awaitable<T>;
 
   struct Prepared {
-    bool stream = false;
     AnswerHead head;
-    AnswerOptions options;
+    Answer::Options options;
     inference::v1::GenerateRequest generate;
+  };
+  // One choice at its worker.
+  struct Choice {
+    std::unique_ptr<Generation> generation;  // null: not begun
+    bool done = false;
+    bool length = false;  // stopped at a limit
   };
   /// Parses and tokenizes; on a worker thread.
   std::variant<Prepared, ApiError> Prepare(bool chat, const std::string& body) const;
 
   Await<int> Generate(Prepared prepared);
-  Await<int> Pump(Generation& generation);
-  Await<Generation::Batch> Next(Generation& generation);
-  std::string TakeEvents(const Generation::Batch& batch);
+  Await<int> Pump();
+  Await<bool> Wait();
+  bool Collect();
+  void BeginChoice(uint32_t choice);
+  void BeginOthers();
+  bool all_done() const;
+  absl::Status TakeBatch(uint32_t choice, const Generation::Batch& batch);
   void NoteToken();
   Await<void> SendEvents(const std::string& events);
-  Await<int> Finish(std::string events);
-  Await<int> Fail(std::string events, const absl::Status& status);
+  Await<int> Finish();
+  Await<int> Fail(const absl::Status& status);
   Await<int> Refuse(const ApiError& error);
 
   const Api& api_;
@@ -65,7 +76,10 @@ class Completion {
   bool stream_ = false;
   bool begun_ = false;  // the stream's header is out
   std::optional<Answer> answer_;
-  std::string finish_reason_;
+  std::optional<MeshView::Target> target_;
+  inference::v1::GenerateRequest generate_;
+  std::vector<Choice> choices_;
+  std::string events_;      // to send
   std::string error_code_;  // of the error that it ended with
   absl::Status abort_;      // not OK: end with this
   std::chrono::steady_clock::time_point start_;

@@ -24,6 +24,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gateway/core/http_target.h"
+#include "gateway/core/openai_response.h"
 #include "gateway/request_log.h"
 #include "gateway/session.h"
 #include "services/base/status.h"

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <unordered_map>
 
 #include "model/kernels/math.h"
 #include "services/base/random.h"
@@ -38,11 +40,25 @@ Extent ExtentOf(std::span<const float> logits, const std::vector<bool>& masked) 
   return extent;
 }
 
-// ln p of one id under the unmodified logits; sums in float64 in ascending id order.
-float LogProb(std::span<const float> logits, float maximum, uint32_t id) {
+// Σ e^(logit − maximum), in float64 in ascending id order.
+double WeightOver(std::span<const float> logits, float maximum) {
   double sum = 0;
   for (const float logit : logits) sum += Exp(logit - maximum);
-  return static_cast<float>(static_cast<double>(logits[id]) - maximum - Log64(sum));
+  return sum;
+}
+
+float LogProb(std::span<const float> logits, float maximum, double weight, uint32_t id) {
+  return static_cast<float>(static_cast<double>(logits[id]) - maximum - Log64(weight));
+}
+
+// Keeps what has at least min_p of the likeliest candidate's weight. Returns the kept weight.
+double DropUnlikely(std::vector<Candidate>& candidates, float min_p) {
+  float best = 0;
+  for (const Candidate& c : candidates) best = std::max(best, c.weight);
+  std::erase_if(candidates, [&](const Candidate& c) { return c.weight < min_p * best; });
+  double kept = 0;
+  for (const Candidate& c : candidates) kept += c.weight;
+  return kept;
 }
 
 // The first candidate at which the running sum exceeds u · total; the last one if rounding leaves a
@@ -91,6 +107,52 @@ double Truncate(std::vector<Candidate>& candidates, const SamplingParams& params
 
 }  // namespace
 
+bool SamplingParams::adjusts() const {
+  return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1 ||
+         !logit_bias.empty();
+}
+
+void AdjustLogits(std::span<float> logits, const SamplingParams& params,
+                  std::span<const uint32_t> prompt, std::span<const uint32_t> generated) {
+  std::unordered_map<uint32_t, uint32_t> times;  // 0 for a token of the prompt alone
+  if (params.repetition_penalty != 1) {
+    for (const uint32_t id : prompt) times.try_emplace(id, 0);
+  }
+  for (const uint32_t id : generated) ++times[id];
+  for (const auto& [id, count] : times) {
+    float& logit = logits[id];
+    if (params.repetition_penalty != 1) {
+      logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+    }
+    if (count == 0) continue;
+    logit -= params.frequency_penalty * static_cast<float>(count);
+    logit -= params.presence_penalty;
+  }
+  for (const auto& [id, bias] : params.logit_bias) logits[id] += bias;
+}
+
+std::vector<TokenLogprob> LikeliestTokens(std::span<const float> logits, size_t count) {
+  std::vector<uint32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0u);
+  const size_t kept = std::min(count, ids.size());
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(kept), ids.end(),
+                    [&](uint32_t a, uint32_t b) {
+                      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+                    });
+  const float maximum = *std::max_element(logits.begin(), logits.end());
+  const double total = WeightOver(logits, maximum);
+  std::vector<TokenLogprob> likeliest;
+  for (size_t i = 0; i < kept; ++i) {
+    likeliest.push_back({ids[i], LogProb(logits, maximum, total, ids[i])});
+  }
+  return likeliest;
+}
+
+float LogprobOf(std::span<const float> logits, uint32_t id) {
+  const float maximum = *std::max_element(logits.begin(), logits.end());
+  return LogProb(logits, maximum, WeightOver(logits, maximum), id);
+}
+
 float UniformOf(uint64_t seed, uint32_t choice, uint64_t position) {
   constexpr uint32_t kPurposeToken = 0;
   const auto block = base::Philox({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
@@ -116,9 +178,10 @@ SampledToken Sample(std::span<const float> logits, const SamplingParams& params,
       total += candidates.back().weight;
     }
     if (params.top_k > 0 || params.top_p < 1.0f) total = Truncate(candidates, params, total);
+    if (params.min_p > 0) total = DropUnlikely(candidates, params.min_p);
     id = Draw(candidates, total, uniform);
   }
-  return {id, LogProb(logits, extent.maximum, id)};
+  return {id, LogProb(logits, extent.maximum, WeightOver(logits, extent.maximum), id)};
 }
 
 }  // namespace expertmesh::model

@@ -23,6 +23,38 @@ absl::Status CheckTokens(const std::vector<uint32_t>& ids, uint32_t vocab, const
   return absl::OkStatus();
 }
 
+constexpr uint32_t kTopLogprobsMax = 20;
+
+// `low` and `high` are allowed.
+absl::Status CheckRange(const char* field, float value, float low, float high) {
+  if (std::isfinite(value) && value >= low && value <= high) return absl::OkStatus();
+  return Error(Reason::kInvalidArgument,
+               absl::StrCat("sampling.", field, " must be between ", low, " and ", high));
+}
+
+absl::Status CheckSampling(const model::SamplingParams& s, uint32_t vocab) {
+  EM_RETURN_IF_ERROR(CheckRange("temperature", s.temperature, 0, 100));
+  EM_RETURN_IF_ERROR(CheckRange("min_p", s.min_p, 0, 1));
+  EM_RETURN_IF_ERROR(CheckRange("presence_penalty", s.presence_penalty, -2, 2));
+  EM_RETURN_IF_ERROR(CheckRange("frequency_penalty", s.frequency_penalty, -2, 2));
+  if (!std::isfinite(s.top_p) || s.top_p <= 0 || s.top_p > 1) {
+    return Error(Reason::kInvalidArgument, "sampling.top_p must be above 0 and at most 1");
+  }
+  if (!std::isfinite(s.repetition_penalty) || s.repetition_penalty <= 0 ||
+      s.repetition_penalty > 100) {
+    return Error(Reason::kInvalidArgument,
+                 "sampling.repetition_penalty must be above 0 and at most 100");
+  }
+  for (const auto& [id, bias] : s.logit_bias) {
+    EM_RETURN_IF_ERROR(CheckRange("logit_bias", bias, -100, 100));
+    if (id >= vocab) {
+      return Error(Reason::kInvalidArgument, absl::StrCat("sampling.logit_bias names token ", id,
+                                                          ", the vocabulary ends at ", vocab - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
@@ -33,12 +65,10 @@ absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
   EM_RETURN_IF_ERROR(CheckTokens(request.forced_tokens, bounds.vocab_size, "forced_tokens"));
   EM_RETURN_IF_ERROR(CheckTokens(request.history, bounds.vocab_size, "generated"));
   EM_RETURN_IF_ERROR(CheckTokens(request.stop_tokens, bounds.vocab_size, "stop_token_ids"));
-  const model::SamplingParams& s = request.sampling;
-  if (!std::isfinite(s.temperature) || s.temperature < 0 || s.temperature > 100) {
-    return Error(Reason::kInvalidArgument, "sampling.temperature must be between 0 and 100");
-  }
-  if (!std::isfinite(s.top_p) || s.top_p <= 0 || s.top_p > 1) {
-    return Error(Reason::kInvalidArgument, "sampling.top_p must be above 0 and at most 1");
+  EM_RETURN_IF_ERROR(CheckSampling(request.sampling, bounds.vocab_size));
+  if (request.top_logprobs > kTopLogprobsMax) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("top_logprobs may be at most ", kTopLogprobsMax));
   }
   const uint64_t used = request.first_position + request.prompt.size();
   if (used < request.first_position || used >= bounds.context ||

@@ -25,6 +25,7 @@ struct LaneRequest {
   model::SamplingParams sampling;
   uint64_t seed = 0;
   uint32_t choice = 0;
+  uint32_t top_logprobs = 0;
   uint32_t max_new_tokens = 0;        // 0 = to the end of the context
   std::vector<uint32_t> stop_tokens;  // besides the model's end tokens
   base::Instant deadline = base::kNever;

@@ -1,19 +1,27 @@
 #include "gateway/core/answer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace expertmesh::gateway {
+namespace {
 
-Answer::Answer(AnswerHead head, const model::Tokenizer& tokenizer, AnswerOptions options)
-    : head_(std::move(head)),
-      options_(std::move(options)),
-      detokenizer_(tokenizer, true),
-      stops_(options_.stop),
-      parser_(model::ChatEncoding::kNone, options_.end_of_reasoning.has_value(), false) {
-  head_.thinking = parser_.reasoning();
+template <class T>
+void Append(std::vector<T> from, std::vector<T>& to) {
+  std::move(from.begin(), from.end(), std::back_inserter(to));
+}
+
+}  // namespace
+
+Answer::Answer(std::unique_ptr<AnswerFormat> format, const model::Tokenizer& tokenizer,
+               const Options& options)
+    : format_(std::move(format)), stream_(options.stream), call_prefix_(options.call_prefix) {
+  for (uint32_t i = 0; i < options.choices; ++i) {
+    choices_.push_back(std::make_unique<Choice>(ChoiceDecoder(tokenizer, options.decode)));
+  }
 }
 
 void Answer::SetPrompt(uint32_t prompt_tokens, uint32_t cached_tokens) {
@@ -21,59 +29,59 @@ void Answer::SetPrompt(uint32_t prompt_tokens, uint32_t cached_tokens) {
   usage_.cached_tokens = std::min(cached_tokens, prompt_tokens);
 }
 
-std::string Answer::Begin() const { return options_.stream ? Sse(RoleChunk(head_)) : ""; }
+std::string Answer::Begin() { return stream_ ? format_->Begin(usage_) : ""; }
 
-AnswerParts Answer::Take(std::vector<OutputDelta> deltas) {
-  AnswerParts parts;
-  for (const OutputDelta& delta : deltas) {
-    if (delta.kind == OutputDelta::Kind::kReasoning) {
-      parts.reasoning += delta.text;
-    } else {
-      parts.content += stops_.Push(delta.text);
-    }
+std::string Answer::Emit(uint32_t choice, ChoiceParts parts) {
+  if (parts.empty()) return "";
+  Choice& to = *choices_[choice];
+  const size_t first_call = to.calls;
+  for (ToolCall& call : parts.calls) {
+    call.id = absl::StrCat(call_prefix_, "_", choice, "_", to.calls++);
   }
-  return parts;
-}
-
-std::string Answer::Emit(AnswerParts parts) {
-  if (options_.stream) return parts.empty() ? "" : Sse(TextChunk(head_, parts));
-  whole_.reasoning += parts.reasoning;
-  whole_.content += parts.content;
+  if (stream_) return format_->Delta(choice, parts, first_call);
+  to.whole.parts.reasoning += parts.reasoning;
+  to.whole.parts.content += parts.content;
+  Append(std::move(parts.calls), to.whole.parts.calls);
+  Append(std::move(parts.tokens), to.whole.parts.tokens);
   return "";
 }
 
-std::string Answer::OnToken(uint32_t id) {
-  if (stopped()) return "";
+std::string Answer::OnToken(uint32_t choice, const AnswerToken& token) {
+  ChoiceDecoder& decoder = choices_[choice]->decoder;
+  if (decoder.ended()) return "";
   ++usage_.completion_tokens;
-  const bool reasoning = parser_.reasoning();
-  if (reasoning) ++usage_.reasoning_tokens;
-  if (!reasoning || id != options_.end_of_reasoning) {
-    return Emit(Take(parser_.Push(detokenizer_.Push(id))));
-  }
-  std::vector<OutputDelta> deltas = parser_.Push(detokenizer_.Flush());
-  std::vector<OutputDelta> rest = parser_.EndReasoning();
-  deltas.insert(deltas.end(), rest.begin(), rest.end());
-  return Emit(Take(std::move(deltas)));
+  if (decoder.reasoning()) ++usage_.reasoning_tokens;
+  return Emit(choice, decoder.Push(token));
 }
 
-std::string Answer::Finish(std::string_view reason) {
-  AnswerParts rest;
-  if (!stopped()) {
-    std::vector<OutputDelta> deltas = parser_.Push(detokenizer_.Flush());
-    std::vector<OutputDelta> held = parser_.Finish();
-    deltas.insert(deltas.end(), held.begin(), held.end());
-    rest = Take(std::move(deltas));
-  }
-  rest.content += stops_.Flush();
-  std::string out = Emit(std::move(rest));
-  if (stopped()) reason = "stop";
-  if (!options_.stream) return WholeAnswer(head_, whole_, reason, usage_);
-  out += Sse(FinishChunk(head_, reason));
-  if (head_.include_usage) out += Sse(UsageChunk(head_, usage_));
-  out += kSseDone;
+std::string Answer::EndChoice(uint32_t choice, bool length) {
+  Choice& ended = *choices_[choice];
+  const bool by_itself = ended.decoder.ended();
+  std::string out = Emit(choice, ended.decoder.Finish());
+  ended.whole.ending = ended.decoder.ending(length && !by_itself);
+  ended.whole.stop = ended.decoder.stop();
+  if (stream_) out += format_->EndChoice(choice, ended.whole, usage_);
   return out;
 }
 
-std::string Answer::Fail(const ApiError& error) const { return Sse(ErrorBody(error)); }
+std::string Answer::Finish() {
+  if (stream_) return format_->End(usage_);
+  std::vector<WholeChoice> whole;
+  for (const auto& choice : choices_) whole.push_back(std::move(choice->whole));
+  return format_->Whole(whole, usage_);
+}
+
+std::string_view Answer::finish_reason() const {
+  switch (choices_.front()->whole.ending) {
+    case Ending::kLength:
+      return "length";
+    case Ending::kToolCalls:
+      return "tool_calls";
+    case Ending::kStop:
+    case Ending::kStopString:
+      break;
+  }
+  return "stop";
+}
 
 }  // namespace expertmesh::gateway

@@ -1,61 +1,65 @@
-// One answer on its way to the client: tokens in, SSE events or one body out. Special tokens are
-// left out, characters are never split, stop strings and all behind them never leave. Pure.
+// One answer on its way to the client: tokens of its choices in, bytes in a dialect out. Pure.
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "gateway/core/openai_response.h"
-#include "gateway/core/output_parser.h"
-#include "gateway/core/stop_matcher.h"
-#include "model/tokenizer/detokenizer.h"
-#include "model/tokenizer/tokenizer.h"
+#include "gateway/core/answer_format.h"
+#include "gateway/core/choice_decoder.h"
 
 namespace expertmesh::gateway {
-
-struct AnswerOptions {
-  bool stream = false;
-  std::vector<std::string> stop = {};
-  /// The answer begins with reasoning up to this token, or its name as text; stop strings count
-  /// behind it.
-  std::optional<uint32_t> end_of_reasoning = {};
-};
 
 /// One owner. The strings that the methods return are what goes out now: SSE events of a stream;
 /// without `stream` nothing before Finish, which returns the body.
 class Answer {
  public:
-  /// `tokenizer` outlives the answer. head.thinking is set from the options.
-  Answer(AnswerHead head, const model::Tokenizer& tokenizer, AnswerOptions options);
+  struct Options {
+    bool stream = false;
+    uint32_t choices = 1;
+    std::string call_prefix = "call";  // ids of calls: prefix, choice and number
+    DecodeOptions decode = {};
+  };
+  /// `tokenizer` outlives the answer.
+  Answer(std::unique_ptr<AnswerFormat> format, const model::Tokenizer& tokenizer,
+         const Options& options);
 
-  /// Facts of admission; no event.
+  /// Facts of the first step; no event.
   void SetPrompt(uint32_t prompt_tokens, uint32_t cached_tokens);
 
-  /// The first event of a stream: the role.
-  std::string Begin() const;
-  std::string OnToken(uint32_t id);
-  /// A stop string came: no token counts any more, call Finish.
-  bool stopped() const { return stops_.stopped(); }
-  /// The end. `reason` is "stop" or "length"; a stop string makes it "stop".
-  std::string Finish(std::string_view reason);
-  /// The end of a stream that broke: an error event and no [DONE].
-  std::string Fail(const ApiError& error) const;
+  /// The first events of a stream.
+  std::string Begin();
+  std::string OnToken(uint32_t choice, const AnswerToken& token);
+  /// The choice ended by what it says (a stop string): stop its worker and call EndChoice.
+  bool ended(uint32_t choice) const { return choices_[choice]->decoder.ended(); }
+  /// The choice is complete; `length`: the worker stopped at a limit.
+  std::string EndChoice(uint32_t choice, bool length);
+  /// The end, when every choice has ended.
+  std::string Finish();
+  /// The end of a stream that broke: an error event and no end of the answer.
+  std::string Fail(const ApiError& error) { return format_->Fail(error); }
 
   const Usage& usage() const { return usage_; }
+  uint32_t choices() const { return static_cast<uint32_t>(choices_.size()); }
+  /// How the first choice ended, for the log: "stop", "length" or "tool_calls".
+  std::string_view finish_reason() const;
 
  private:
-  AnswerParts Take(std::vector<OutputDelta> deltas);
-  std::string Emit(AnswerParts parts);
+  struct Choice {
+    explicit Choice(ChoiceDecoder d) : decoder(std::move(d)) {}
+    ChoiceDecoder decoder;
+    WholeChoice whole = {};  // of a stream: without its texts
+    size_t calls = 0;
+  };
+  std::string Emit(uint32_t choice, ChoiceParts parts);
 
-  AnswerHead head_;
-  AnswerOptions options_;
-  model::Detokenizer detokenizer_;
-  StopMatcher stops_;
-  OutputParser parser_;  // for reasoning: requests offer no tools yet, so no calls are looked for
-  AnswerParts whole_;    // without stream: what came so far
+  const std::unique_ptr<AnswerFormat> format_;
+  const bool stream_;
+  const std::string call_prefix_;
+  std::vector<std::unique_ptr<Choice>> choices_;
   Usage usage_;
 };
 

@@ -36,6 +36,68 @@ Failure TakeContent(const json::value& v, const std::string& field, std::string&
   return std::nullopt;
 }
 
+Failure TakeCall(const json::value& v, const std::string& at, model::ChatMessage& message) {
+  const json::value* function = nullptr;
+  if (TypeOf(v) == "function") function = FindField(v.as_object(), "function");
+  if (function == nullptr || !function->is_object()) {
+    return BadField(at, R"(must be {"id", "type": "function", "function": {…}})");
+  }
+  model::ChatToolCall call;
+  const json::value* id = FindField(v.as_object(), "id");
+  if (id != nullptr && id->is_string()) call.id = Text(id->as_string());
+  for (const auto& [name, to] : {std::pair{"name", &call.name}, {"arguments", &call.arguments}}) {
+    const json::value* field = FindField(function->as_object(), name);
+    if (field == nullptr || !field->is_string()) {
+      return BadField(absl::StrCat(at, ".function.", name), "must be a string");
+    }
+    *to = Text(field->as_string());
+  }
+  message.tool_calls.push_back(std::move(call));
+  return std::nullopt;
+}
+
+// Calls and reasoning of an assistant, the call that a tool answers.
+Failure TakeToolParts(const json::object& object, const std::string& at,
+                      model::ChatMessage& message) {
+  if (const json::value* calls = FindField(object, "tool_calls")) {
+    if (!calls->is_array()) return BadField(at + ".tool_calls", "must be an array");
+    if (message.role != "assistant" && !calls->as_array().empty()) {
+      return BadField(at + ".tool_calls", "belongs to an assistant's message");
+    }
+    for (size_t i = 0; i < calls->as_array().size(); ++i) {
+      const std::string field = absl::StrCat(at, ".tool_calls[", i, "]");
+      if (auto bad = TakeCall(calls->as_array()[i], field, message)) return bad;
+    }
+  }
+  if (message.role == "tool") {
+    const json::value* id = FindField(object, "tool_call_id");
+    if (id == nullptr || !id->is_string())
+      return BadField(at + ".tool_call_id", "must be a string");
+    message.tool_call_id = Text(id->as_string());
+  }
+  for (const char* name : {"reasoning", "reasoning_content"}) {
+    const json::value* reasoning = FindField(object, name);
+    if (reasoning == nullptr || message.role != "assistant") continue;
+    if (!reasoning->is_string()) return BadField(absl::StrCat(at, ".", name), "must be a string");
+    message.reasoning = Text(reasoning->as_string());
+  }
+  return std::nullopt;
+}
+
+// Only the last message may be the beginning of the answer: a later one finds the flag set.
+Failure TakePrefix(const json::object& object, const std::string& at, ApiRequest& request) {
+  if (request.prefix) return BadField(at, "comes behind a message with prefix: true");
+  const json::value* prefix = FindField(object, "prefix");
+  if (prefix == nullptr) return std::nullopt;
+  if (!prefix->is_bool()) return BadField(at + ".prefix", "must be true or false");
+  const json::value* role = FindField(object, "role");
+  if (prefix->as_bool() && role->as_string() != "assistant") {
+    return BadField(at + ".prefix", "belongs to an assistant's message");
+  }
+  request.prefix = prefix->as_bool();
+  return std::nullopt;
+}
+
 Failure TakeMessage(const json::value& v, const std::string& at, ApiRequest& request) {
   if (!v.is_object()) return BadField(at, "must be an object");
   const json::object& object = v.as_object();
@@ -43,11 +105,14 @@ Failure TakeMessage(const json::value& v, const std::string& at, ApiRequest& req
   if (role == nullptr || !role->is_string()) return BadField(at + ".role", "must be a string");
   model::ChatMessage message;
   message.role = Text(role->as_string());
-  constexpr std::array<std::string_view, 4> kRoles = {"system", "developer", "user", "assistant"};
+  constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
+                                                      "tool"};
   if (std::find(kRoles.begin(), kRoles.end(), message.role) == kRoles.end()) {
-    return BadField(at + ".role", "must be system, developer, user or assistant");
+    return BadField(at + ".role", "must be system, developer, user, assistant or tool");
   }
-  if (auto bad = CheckMessageExtras(object, at)) return bad;
+  if (auto bad = RefuseMessageExtras(object, at)) return bad;
+  if (auto bad = TakeToolParts(object, at, message)) return bad;
+  if (auto bad = TakePrefix(object, at, request)) return bad;
   const json::value* content = FindField(object, "content");
   if (content == nullptr) {
     if (message.role != "assistant") return BadField(at + ".content", "is missing");
@@ -157,6 +222,9 @@ ParsedRequest ParseCompletionRequest(std::string_view body) {
   const json::object& fields = parsed.as_object();
   if (auto bad = TakeFields(fields, request)) return *std::move(bad);
   if (auto bad = TakePrompt(fields, request)) return *std::move(bad);
+  if (request.suffix && !request.prompt_tokens.empty()) {
+    return BadField("suffix", "needs a prompt that is a string");
+  }
   return request;
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -14,6 +15,8 @@
 #include "model/tokenizer/chat_encoding.h"
 
 namespace expertmesh::gateway {
+
+enum class ToolChoice { kNone, kAuto };
 
 struct ApiRequest {
   bool chat = true;
@@ -24,12 +27,26 @@ struct ApiRequest {
   float temperature = 1.0f;                       // 0 to 2
   float top_p = 1.0f;                             // above 0, at most 1
   uint32_t top_k = 0;                             // 0 = all
+  float min_p = 0.0f;                             // 0 to 1
+  float presence_penalty = 0.0f;                  // -2 to 2
+  float frequency_penalty = 0.0f;                 // -2 to 2
+  float repetition_penalty = 1.0f;                // above 0
+  std::vector<std::pair<uint32_t, float>> logit_bias = {};  // token → -100 to 100
   std::optional<uint64_t> seed = {};
+  uint32_t choices = 1;  // n
+  bool logprobs = false;
+  uint32_t top_logprobs = 0;           // 0 to 20
   uint32_t max_tokens = 0;             // 0 = to the end of the context (completions: 16)
   std::vector<std::string> stop = {};  // none empty
   bool stream = false;
   bool include_usage = false;
-  bool thinking = false;  // chat: the answer starts with reasoning
+  bool thinking = false;                // chat: the answer starts with reasoning
+  std::string reasoning_effort = {};    // chat; "" = not said
+  std::vector<std::string> tools = {};  // chat: function schemas, JSON each
+  ToolChoice tool_choice = ToolChoice::kAuto;
+  bool parallel_calls = true;              // false: at most one call
+  bool prefix = false;                     // chat: the last message is the beginning of the answer
+  std::optional<std::string> suffix = {};  // completions: the text behind the gap to fill
 };
 
 using ParsedRequest = std::variant<ApiRequest, ApiError>;

@@ -22,79 +22,175 @@ json::object UsageObject(const Usage& usage) {
           {"prompt_cache_miss_tokens", usage.prompt_tokens - usage.cached_tokens}};
 }
 
-json::object Body(const AnswerHead& head, bool chunk) {
-  const char* object = !head.chat ? "text_completion"
-                       : chunk    ? "chat.completion.chunk"
-                                  : "chat.completion";
-  return {{"id", head.id},
-          {"object", object},
-          {"created", head.created},
-          {"model", head.model},
-          {"system_fingerprint", head.fingerprint}};
-}
-
 // Clients read reasoning under either name (docs: gateway/README.md).
 void AddReasoning(const std::string& reasoning, json::object& to) {
   to["reasoning_content"] = reasoning;
   to["reasoning"] = reasoning;
 }
 
-// `delta` counts in chat only, `text` in completions only.
-std::string Chunk(const AnswerHead& head, json::object delta, const std::string& text,
-                  json::value finish_reason) {
-  json::object choice{{"index", 0}};
-  if (head.chat) {
-    choice["delta"] = std::move(delta);
-  } else {
-    choice["text"] = text;
+json::object CallObject(const ToolCall& call) {
+  return {{"id", call.id},
+          {"type", "function"},
+          {"function", json::object{{"name", call.name}, {"arguments", call.arguments}}}};
+}
+
+json::object TokenObject(const TokenText& token) {
+  json::array bytes;
+  for (const char c : token.bytes) bytes.emplace_back(static_cast<unsigned char>(c));
+  return {{"token", token.text}, {"logprob", token.logprob}, {"bytes", std::move(bytes)}};
+}
+
+json::object ChatLogprobs(const std::vector<ChosenToken>& tokens) {
+  json::array content;
+  for (const ChosenToken& chosen : tokens) {
+    json::object entry = TokenObject(chosen.token);
+    json::array likeliest;
+    for (const TokenText& token : chosen.likeliest) likeliest.push_back(TokenObject(token));
+    entry["top_logprobs"] = std::move(likeliest);
+    content.push_back(std::move(entry));
   }
-  choice["logprobs"] = nullptr;
-  choice["finish_reason"] = std::move(finish_reason);
-  json::object body = Body(head, true);
-  body["choices"] = json::array{std::move(choice)};
-  if (head.include_usage) body["usage"] = nullptr;
-  return json::serialize(body);
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+// `offset`: bytes of the choice's text before the first of these tokens.
+json::object TextLogprobs(const std::vector<ChosenToken>& tokens, size_t offset) {
+  json::array texts;
+  json::array logprobs;
+  json::array likeliest;
+  json::array offsets;
+  for (const ChosenToken& chosen : tokens) {
+    texts.emplace_back(chosen.token.text);
+    logprobs.emplace_back(chosen.token.logprob);
+    json::object others;
+    for (const TokenText& token : chosen.likeliest) others[token.text] = token.logprob;
+    likeliest.push_back(std::move(others));
+    offsets.emplace_back(offset);
+    offset += chosen.token.bytes.size();
+  }
+  return {{"tokens", std::move(texts)},
+          {"token_logprobs", std::move(logprobs)},
+          {"top_logprobs", std::move(likeliest)},
+          {"text_offset", std::move(offsets)}};
 }
 
 }  // namespace
 
-std::string WholeAnswer(const AnswerHead& head, const AnswerParts& parts,
-                        std::string_view finish_reason, const Usage& usage) {
-  json::object choice{{"index", 0}};
-  if (head.chat) {
-    json::object message{{"role", "assistant"}, {"content", parts.content}, {"refusal", nullptr}};
-    if (head.thinking) AddReasoning(parts.reasoning, message);
-    choice["message"] = std::move(message);
-  } else {
-    choice["text"] = parts.content;
+std::string_view FinishReason(Ending ending) {
+  switch (ending) {
+    case Ending::kLength:
+      return "length";
+    case Ending::kToolCalls:
+      return "tool_calls";
+    case Ending::kStop:
+    case Ending::kStopString:
+      break;
   }
-  choice["logprobs"] = nullptr;
-  choice["finish_reason"] = View(finish_reason);
-  json::object body = Body(head, false);
-  body["choices"] = json::array{std::move(choice)};
-  body["usage"] = UsageObject(usage);
-  return json::serialize(body);
+  return "stop";
 }
 
-std::string RoleChunk(const AnswerHead& head) {
-  if (!head.chat) return "";
-  return Chunk(head, {{"role", "assistant"}, {"content", ""}}, "", nullptr);
+json::object OpenAiFormat::Body(bool chunk) const {
+  const char* object = !head_.chat ? "text_completion"
+                       : chunk     ? "chat.completion.chunk"
+                                   : "chat.completion";
+  return {{"id", head_.id},
+          {"object", object},
+          {"created", head_.created},
+          {"model", head_.model},
+          {"system_fingerprint", head_.fingerprint}};
 }
 
-std::string TextChunk(const AnswerHead& head, const AnswerParts& parts) {
+json::value OpenAiFormat::Logprobs(uint32_t choice, const ChoiceParts& parts) {
+  const size_t offset = text_bytes_[choice];
+  text_bytes_[choice] += parts.content.size();
+  if (!head_.logprobs) return nullptr;
+  if (head_.chat) return ChatLogprobs(parts.tokens);
+  return TextLogprobs(parts.tokens, offset);
+}
+
+// `delta` counts in chat only, `text` in completions only.
+std::string OpenAiFormat::Chunk(uint32_t choice, json::object delta, const std::string& text,
+                                json::value logprobs, json::value finish_reason) const {
+  json::object out{{"index", choice}};
+  if (head_.chat) {
+    out["delta"] = std::move(delta);
+  } else {
+    out["text"] = text;
+  }
+  out["logprobs"] = std::move(logprobs);
+  out["finish_reason"] = std::move(finish_reason);
+  json::object body = Body(true);
+  body["choices"] = json::array{std::move(out)};
+  if (head_.include_usage) body["usage"] = nullptr;
+  return Sse(json::serialize(body));
+}
+
+// The role of every choice; completions have none.
+std::string OpenAiFormat::Begin(const Usage&) {
+  std::string out;
+  for (uint32_t i = 0; head_.chat && i < head_.choices; ++i) {
+    out += Chunk(i, {{"role", "assistant"}, {"content", ""}}, "", nullptr, nullptr);
+  }
+  return out;
+}
+
+std::string OpenAiFormat::Delta(uint32_t choice, const ChoiceParts& parts, size_t first_call) {
   json::object delta;
   if (!parts.reasoning.empty()) AddReasoning(parts.reasoning, delta);
   if (!parts.content.empty()) delta["content"] = parts.content;
-  return Chunk(head, std::move(delta), parts.content, nullptr);
+  if (!parts.calls.empty()) {
+    json::array calls;
+    for (const ToolCall& call : parts.calls) {
+      json::object entry = {{"index", first_call++}};
+      for (auto& [key, value] : CallObject(call)) entry[key] = std::move(value);
+      calls.push_back(std::move(entry));
+    }
+    delta["tool_calls"] = std::move(calls);
+  }
+  return Chunk(choice, std::move(delta), parts.content, Logprobs(choice, parts), nullptr);
 }
 
-std::string FinishChunk(const AnswerHead& head, std::string_view finish_reason) {
-  return Chunk(head, {}, "", View(finish_reason));
+std::string OpenAiFormat::EndChoice(uint32_t choice, const WholeChoice& end, const Usage&) {
+  return Chunk(choice, {}, "", nullptr, View(FinishReason(end.ending)));
 }
 
-std::string UsageChunk(const AnswerHead& head, const Usage& usage) {
-  json::object body = Body(head, true);
-  body["choices"] = json::array{};
+// With stream_options.include_usage an extra chunk of empty choices.
+std::string OpenAiFormat::End(const Usage& usage) {
+  std::string out;
+  if (head_.include_usage) {
+    json::object body = Body(true);
+    body["choices"] = json::array{};
+    body["usage"] = UsageObject(usage);
+    out = Sse(json::serialize(body));
+  }
+  return absl::StrCat(out, std::string(kSseDone));
+}
+
+std::string OpenAiFormat::Fail(const ApiError& error) { return Sse(ErrorBody(error)); }
+
+std::string OpenAiFormat::Whole(const std::vector<WholeChoice>& choices, const Usage& usage) {
+  json::array list;
+  for (uint32_t i = 0; i < choices.size(); ++i) {
+    const ChoiceParts& parts = choices[i].parts;
+    json::object choice{{"index", i}};
+    if (head_.chat) {
+      json::object message{{"role", "assistant"}, {"content", parts.content}, {"refusal", nullptr}};
+      if (head_.thinking) AddReasoning(parts.reasoning, message);
+      if (!parts.calls.empty()) {
+        if (parts.content.empty()) message["content"] = nullptr;
+        json::array calls;
+        for (const ToolCall& call : parts.calls) calls.push_back(CallObject(call));
+        message["tool_calls"] = std::move(calls);
+      }
+      choice["message"] = std::move(message);
+    } else {
+      choice["text"] = parts.content;
+    }
+    choice["logprobs"] = Logprobs(i, parts);
+    choice["finish_reason"] = View(FinishReason(choices[i].ending));
+    list.push_back(std::move(choice));
+  }
+  json::object body = Body(false);
+  body["choices"] = std::move(list);
   body["usage"] = UsageObject(usage);
   return json::serialize(body);
 }

@@ -1,20 +1,16 @@
-// Response bodies and SSE events as OpenAI clients expect them. Pure.
+// Response bodies and SSE events of /v1/chat/completions and /v1/completions as OpenAI's clients
+// expect them, and the bodies of models and errors. Pure.
 #pragma once
 
+#include <boost/json/object.hpp>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "gateway/core/api_error.h"
+#include "gateway/core/answer_format.h"
 
 namespace expertmesh::gateway {
-
-struct Usage {
-  uint32_t prompt_tokens = 0;
-  uint32_t completion_tokens = 0;
-  uint32_t cached_tokens = 0;     // of the prompt
-  uint32_t reasoning_tokens = 0;  // of the completion
-};
 
 /// What is the same in every body of one answer.
 struct AnswerHead {
@@ -25,24 +21,33 @@ struct AnswerHead {
   std::string fingerprint = {};  // system_fingerprint
   bool thinking = false;         // chat: reasoning fields are there
   bool include_usage = false;    // chunks: "usage": null, and a last one with it
+  bool logprobs = false;
+  uint32_t choices = 1;
 };
 
-/// Text of an answer, or the piece of it that came with one token.
-struct AnswerParts {
-  std::string reasoning = {};
-  std::string content = {};
-  bool empty() const { return reasoning.empty() && content.empty(); }
+class OpenAiFormat final : public AnswerFormat {
+ public:
+  explicit OpenAiFormat(AnswerHead head) : head_(std::move(head)), text_bytes_(head_.choices) {}
+
+  std::string Begin(const Usage& usage) override;
+  std::string Delta(uint32_t choice, const ChoiceParts& parts, size_t first_call) override;
+  std::string EndChoice(uint32_t choice, const WholeChoice& end, const Usage& usage) override;
+  std::string End(const Usage& usage) override;
+  std::string Fail(const ApiError& error) override;
+  std::string Whole(const std::vector<WholeChoice>& choices, const Usage& usage) override;
+
+ private:
+  boost::json::object Body(bool chunk) const;
+  boost::json::value Logprobs(uint32_t choice, const ChoiceParts& parts);
+  std::string Chunk(uint32_t choice, boost::json::object delta, const std::string& text,
+                    boost::json::value logprobs, boost::json::value finish_reason) const;
+
+  const AnswerHead head_;
+  std::vector<size_t> text_bytes_;  // [choices] sent so far, for text_offset
 };
 
-std::string WholeAnswer(const AnswerHead& head, const AnswerParts& parts,
-                        std::string_view finish_reason, const Usage& usage);
-
-/// First chat chunk: the role. Completions have none: "".
-std::string RoleChunk(const AnswerHead& head);
-std::string TextChunk(const AnswerHead& head, const AnswerParts& parts);
-std::string FinishChunk(const AnswerHead& head, std::string_view finish_reason);
-/// The extra chunk of stream_options.include_usage: empty choices.
-std::string UsageChunk(const AnswerHead& head, const Usage& usage);
+/// "stop", "length" or "tool_calls".
+std::string_view FinishReason(Ending ending);
 
 std::string ErrorBody(const ApiError& error);
 std::string ModelBody(const std::string& id, int64_t created);

@@ -5,7 +5,11 @@
 #include <cmath>
 #include <span>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "gateway/core/http_target.h"
+#include "model/tokenizer/python_json.h"
 
 namespace expertmesh::gateway {
 namespace {
@@ -15,9 +19,14 @@ namespace json = boost::json;
 constexpr size_t kStopsMax = 16;
 constexpr size_t kStopBytesMax = 1024;
 constexpr int64_t kTokensMax = 1 << 30;
+constexpr int64_t kChoicesMax = 8;
+constexpr int64_t kTopLogprobsMax = 20;
+constexpr size_t kBiasesMax = 1024;
+constexpr size_t kToolsMax = 128;
+constexpr size_t kNameBytesMax = 64;
 
 // Fields that change nothing here, whatever they say. The list is in gateway/README.md.
-constexpr std::array<std::string_view, 12> kIgnored = {"user",
+constexpr std::array<std::string_view, 10> kIgnored = {"user",
                                                        "metadata",
                                                        "store",
                                                        "verbosity",
@@ -26,9 +35,7 @@ constexpr std::array<std::string_view, 12> kIgnored = {"user",
                                                        "prediction",
                                                        "thinking_budget",
                                                        "prompt_cache_retention",
-                                                       "safety_identifier",
-                                                       "reasoning_effort",
-                                                       "parallel_tool_calls"};
+                                                       "safety_identifier"};
 
 struct Rule;
 using Check = Failure (*)(const Rule& rule, const json::value& value, ApiRequest& request);
@@ -82,6 +89,46 @@ Failure TakeCount(std::string_view field, const json::value& v, int64_t low, int
     return BadField(field, absl::StrCat("must be an integer from ", low, " to ", high));
   }
   out = static_cast<uint32_t>(v.as_int64());
+  return std::nullopt;
+}
+
+Failure TakeFloat(std::string_view field, const json::value& v, double low, double high,
+                  float& out) {
+  const auto number = Number(v);
+  if (!number || *number < low || *number > high) {
+    return BadField(field, absl::StrCat("must be a number from ", low, " to ", high));
+  }
+  out = static_cast<float>(*number);
+  return std::nullopt;
+}
+
+Failure TakeMinP(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeFloat(rule.field, v, 0, 1, request.min_p);
+}
+Failure TakePresence(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeFloat(rule.field, v, -2, 2, request.presence_penalty);
+}
+Failure TakeFrequency(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeFloat(rule.field, v, -2, 2, request.frequency_penalty);
+}
+Failure TakeRepetition(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeFloat(rule.field, v, 0.01, 100, request.repetition_penalty);
+}
+
+Failure TakeLogitBias(const Rule& rule, const json::value& v, ApiRequest& request) {
+  if (!v.is_object() || v.as_object().size() > kBiasesMax) {
+    return BadField(rule.field,
+                    absl::StrCat("must be an object of at most ", kBiasesMax, " token ids"));
+  }
+  for (const auto& [key, value] : v.as_object()) {
+    const std::string_view text(key.data(), key.size());
+    const std::string field = absl::StrCat("logit_bias.", Printable(text, kNameBytesMax));
+    uint32_t id = 0;
+    if (!absl::SimpleAtoi(std::string(text), &id)) return BadField(field, "is not a token id");
+    float bias = 0;
+    if (auto bad = TakeFloat(field, value, -100, 100, bias)) return bad;
+    request.logit_bias.emplace_back(id, bias);
+  }
   return std::nullopt;
 }
 
@@ -145,9 +192,87 @@ Failure TakeThinking(const Rule& rule, const json::value& v, ApiRequest& request
   return std::nullopt;
 }
 
-Failure MustBeZero(const Rule& rule, const json::value& v, ApiRequest&) {
-  return Number(v) == 0.0 ? std::nullopt : Unsupported(rule);
+Failure TakeEffort(const Rule& rule, const json::value& v, ApiRequest& request) {
+  constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium",
+                                                        "high", "xhigh",   "max"};
+  const std::string effort = v.is_string() ? Text(v.as_string()) : std::string();
+  if (std::find(kEfforts.begin(), kEfforts.end(), effort) == kEfforts.end()) {
+    return BadField(rule.field, "must be none, minimal, low, medium, high, xhigh or max");
+  }
+  request.reasoning_effort = effort;
+  return std::nullopt;
 }
+
+Failure TakeChoices(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeCount(rule.field, v, 1, kChoicesMax, request.choices);
+}
+Failure TakeLogprobs(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeBool(rule.field, v, request.logprobs);
+}
+Failure TakeTopLogprobs(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeCount(rule.field, v, 0, kTopLogprobsMax, request.top_logprobs);
+}
+// Completions say both with one number.
+Failure TakeTextLogprobs(const Rule& rule, const json::value& v, ApiRequest& request) {
+  request.logprobs = true;
+  return TakeTopLogprobs(rule, v, request);
+}
+Failure TakeParallel(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeBool(rule.field, v, request.parallel_calls);
+}
+Failure TakeSuffix(const Rule& rule, const json::value& v, ApiRequest& request) {
+  if (!v.is_string()) return BadField(rule.field, "must be a string");
+  if (!v.as_string().empty()) request.suffix = Text(v.as_string());
+  return std::nullopt;
+}
+
+Failure TakeTool(const std::string& at, const json::value& v, ApiRequest& request) {
+  if (TypeOf(v) != "function") return BadField(at + ".type", R"(must be "function")");
+  const json::value* function = FindField(v.as_object(), "function");
+  if (function == nullptr || !function->is_object()) {
+    return BadField(at + ".function", "must be an object");
+  }
+  const json::object& fields = function->as_object();
+  const json::value* name = FindField(fields, "name");
+  const std::string text = name != nullptr && name->is_string() ? Text(name->as_string()) : "";
+  const auto allowed = [](unsigned char c) {
+    return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.';
+  };
+  if (text.empty() || text.size() > kNameBytesMax ||
+      !std::all_of(text.begin(), text.end(), allowed)) {
+    return BadField(at + ".function.name",
+                    absl::StrCat("must be 1 to ", kNameBytesMax, " of A-Z a-z 0-9 _ - ."));
+  }
+  const json::value* parameters = FindField(fields, "parameters");
+  if (parameters != nullptr && !parameters->is_object()) {
+    return BadField(at + ".function.parameters", "must be a JSON schema");
+  }
+  const json::value* strict = FindField(fields, "strict");
+  if (strict != nullptr && !(strict->is_bool() && !strict->as_bool())) {
+    const std::string field = at + ".function.strict";
+    return Unsupported({field, nullptr, "false"});
+  }
+  request.tools.push_back(model::PythonJson(*function));
+  return std::nullopt;
+}
+
+Failure TakeTools(const Rule& rule, const json::value& v, ApiRequest& request) {
+  if (!v.is_array() || v.as_array().size() > kToolsMax) {
+    return BadField(rule.field, absl::StrCat("must be an array of at most ", kToolsMax, " tools"));
+  }
+  for (size_t i = 0; i < v.as_array().size(); ++i) {
+    if (auto bad = TakeTool(absl::StrCat("tools[", i, "]"), v.as_array()[i], request)) return bad;
+  }
+  return std::nullopt;
+}
+
+Failure TakeToolChoice(const Rule& rule, const json::value& v, ApiRequest& request) {
+  const std::string_view choice = v.is_string() ? View(v.as_string()) : "";
+  if (choice != "none" && choice != "auto") return Unsupported(rule);
+  request.tool_choice = choice == "none" ? ToolChoice::kNone : ToolChoice::kAuto;
+  return std::nullopt;
+}
+
 Failure MustBeOne(const Rule& rule, const json::value& v, ApiRequest&) {
   return Number(v) == 1.0 ? std::nullopt : Unsupported(rule);
 }
@@ -180,20 +305,24 @@ constexpr Rule kCommonRules[] = {
     {"stop", TakeStop},
     {"stream", TakeStream},
     {"stream_options", TakeStreamOptions},
-    {"n", MustBeOne, "1"},
-    {"presence_penalty", MustBeZero, "0"},
-    {"frequency_penalty", MustBeZero, "0"},
-    {"logit_bias", MustBeEmpty, "empty"},
+    {"n", TakeChoices},
+    {"min_p", TakeMinP},
+    {"presence_penalty", TakePresence},
+    {"frequency_penalty", TakeFrequency},
+    {"repetition_penalty", TakeRepetition},
+    {"logit_bias", TakeLogitBias},
 };
 
 constexpr Rule kChatRules[] = {
     {"max_completion_tokens", TakeMaxTokens},
     {"thinking", TakeThinking},
-    {"logprobs", MustBeFalse, "false"},
-    {"top_logprobs", MustBeZero, "0"},
-    {"tools", MustBeEmpty, "empty"},
+    {"reasoning_effort", TakeEffort},
+    {"logprobs", TakeLogprobs},
+    {"top_logprobs", TakeTopLogprobs},
+    {"tools", TakeTools},
+    {"parallel_tool_calls", TakeParallel},
     {"functions", MustBeEmpty, "empty"},
-    {"tool_choice", MustBeNone, "\"none\""},
+    {"tool_choice", TakeToolChoice, "\"none\" or \"auto\""},
     {"function_call", MustBeNone, "\"none\""},
     {"response_format", MustBeTextType, R"({"type": "text"})"},
     {"modalities", MustBeTextList, R"(["text"])"},
@@ -202,10 +331,10 @@ constexpr Rule kChatRules[] = {
 };
 
 constexpr Rule kCompletionRules[] = {
-    {"logprobs", MustBeNull},
+    {"logprobs", TakeTextLogprobs},
     {"echo", MustBeFalse, "false"},
     {"best_of", MustBeOne, "1"},
-    {"suffix", MustBeEmpty, "empty"},
+    {"suffix", TakeSuffix},
 };
 
 const Rule* FindRule(std::span<const Rule> rules, std::string_view field) {
@@ -250,6 +379,9 @@ Failure TakeFields(const json::object& body, ApiRequest& request) {
   if (FindField(body, "stream_options") != nullptr && !request.stream) {
     return BadField("stream_options", "needs stream: true");
   }
+  if (request.top_logprobs > 0 && !request.logprobs) {
+    return BadField("top_logprobs", "needs logprobs: true");
+  }
   const json::value* model = FindField(body, "model");
   if (model == nullptr || !model->is_string() || model->as_string().empty()) {
     return BadField("model", "must be the id of a served model; see /v1/models");
@@ -258,18 +390,11 @@ Failure TakeFields(const json::object& body, ApiRequest& request) {
   return std::nullopt;
 }
 
-// What a message may carry besides role and content, if this version could honour it.
-Failure CheckMessageExtras(const json::object& message, const std::string& at) {
-  const Rule rules[] = {{"tool_calls", MustBeEmpty, "empty"},
-                        {"function_call", MustBeNull},
-                        {"audio", MustBeNull},
-                        {"prefix", MustBeFalse, "false"}};
-  ApiRequest unused;
-  for (const Rule& rule : rules) {
-    const json::value* value = FindField(message, rule.field);
-    if (value == nullptr) continue;
-    const std::string field = absl::StrCat(at, ".", std::string(rule.field));
-    if (auto bad = rule.check({field, rule.check, rule.only}, *value, unused)) return bad;
+Failure RefuseMessageExtras(const json::object& message, const std::string& at) {
+  for (const std::string_view name : {"function_call", "audio"}) {
+    if (FindField(message, name) == nullptr) continue;
+    const std::string field = absl::StrCat(at, ".", std::string(name));
+    return Unsupported({field, nullptr});
   }
   return std::nullopt;
 }

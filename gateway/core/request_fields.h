@@ -24,7 +24,7 @@ inline std::string Text(const boost::json::string& s) { return {s.data(), s.size
 /// Takes every field of a chat body but "messages", of a completion body but "prompt".
 Failure TakeFields(const boost::json::object& body, ApiRequest& request);
 
-/// What a message may carry besides role and content; `at` is "messages[2]".
-Failure CheckMessageExtras(const boost::json::object& message, const std::string& at);
+/// Fields of a message that no model here takes; `at` is "messages[2]".
+Failure RefuseMessageExtras(const boost::json::object& message, const std::string& at);
 
 }  // namespace expertmesh::gateway

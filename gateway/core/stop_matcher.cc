@@ -21,6 +21,7 @@ std::string StopMatcher::Push(std::string_view text) {
   }
   if (end != std::string::npos) {
     stopped_ = true;
+    match_ = held_.substr(begin, end - begin);
     return std::exchange(held_, "").substr(0, begin);
   }
   // The longest tail that is the beginning of a stop string stays.

@@ -19,10 +19,13 @@ class StopMatcher {
   /// What was held back, at the end of the answer.
   std::string Flush();
   bool stopped() const { return stopped_; }
+  /// The stop string that came; empty before.
+  const std::string& match() const { return match_; }
 
  private:
   std::vector<std::string> stops_;
   std::string held_;
+  std::string match_;
   bool stopped_ = false;
 };
 

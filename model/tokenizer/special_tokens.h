@@ -26,6 +26,9 @@ inline constexpr std::string_view kToolOutputsEnd = "<｜tool▁outputs▁end｜
 inline constexpr std::string_view kToolOutputBegin = "<｜tool▁output▁begin｜>";
 inline constexpr std::string_view kToolOutputEnd = "<｜tool▁output▁end｜>";
 inline constexpr std::string_view kToolSep = "<｜tool▁sep｜>";
+inline constexpr std::string_view kFimHole = "<｜fim▁hole｜>";
+inline constexpr std::string_view kFimBegin = "<｜fim▁begin｜>";
+inline constexpr std::string_view kFimEnd = "<｜fim▁end｜>";
 /// What the text of an encoding may name; none begins with another.
 inline constexpr std::array<std::string_view, 13> kChatTokens = {
     kThink,          kEndThink,        kDsml,          kToolCallsBegin,
@@ -45,9 +48,9 @@ inline constexpr std::array<std::string_view, 20> kPresetTokens = {kBos,
                                                                    kAssistant,
                                                                    kThink,
                                                                    kEndThink,
-                                                                   "<｜fim▁hole｜>",
-                                                                   "<｜fim▁begin｜>",
-                                                                   "<｜fim▁end｜>",
+                                                                   kFimHole,
+                                                                   kFimBegin,
+                                                                   kFimEnd,
                                                                    "<|EOT|>",
                                                                    "<｜tool▁calls▁begin｜>",
                                                                    "<｜tool▁calls▁end｜>",

@@ -179,7 +179,7 @@ TEST_F(GatewayTest, BadBodiesNameTheField) {
       {"", 400, "invalid_json", ""},
       {ChatBody("\"user\":\"\xff\""), 400, "invalid_utf8", ""},
       {ChatBody(R"("temperature":3)"), 400, "invalid_value", "temperature"},
-      {ChatBody(R"("n":2)"), 400, "unsupported_parameter", "n"},
+      {ChatBody(R"("echo":true)"), 400, "unknown_parameter", "echo"},
       {ChatBody(R"("max_tokens":4096)"), 400, "context_length_exceeded", "messages"},
       {R"({"model":"no","messages":[{"role":"user","content":"x"}]})", 404, "model_not_found",
        "model"},

@@ -113,5 +113,51 @@ TEST(Sampler, TruncatedSamplingOverManyIdsMatchesTheFullOne) {
   EXPECT_EQ(full.logprob, greedy.logprob);
 }
 
+TEST(Sampler, MinPDropsWhatIsFarBelowTheLikeliest) {
+  const std::vector<float> logits = {0.0f, -1.0f, -3.0f};  // shares of the likeliest: 1, 0.37, 0.05
+  SamplingParams params;
+  params.min_p = 0.3f;
+  EXPECT_EQ(Sample(logits, params, 0.999f, {}).id, 1u);
+  params.min_p = 0.5f;
+  EXPECT_EQ(Sample(logits, params, 0.999f, {}).id, 0u);
+  params.min_p = 0.0f;
+  EXPECT_EQ(Sample(logits, params, 0.999f, {}).id, 2u);
+}
+
+TEST(Sampler, PenaltiesCountTheAnswerAndRepetitionThePromptToo) {
+  SamplingParams params;
+  EXPECT_FALSE(params.adjusts());
+  params.presence_penalty = 0.5f;
+  params.frequency_penalty = 0.25f;
+  EXPECT_TRUE(params.adjusts());
+  const std::vector<uint32_t> prompt = {0, 0, 1};
+  const std::vector<uint32_t> generated = {1, 2, 2};
+  std::vector<float> logits = {1, 1, 1, 1};
+  AdjustLogits(logits, params, prompt, generated);
+  EXPECT_EQ(logits, (std::vector<float>{1, 0.25f, 0, 1}));
+  params = {};
+  params.repetition_penalty = 2.0f;
+  params.logit_bias = {{3, -1.5f}};
+  logits = {1, -1, 4, 1};
+  AdjustLogits(logits, params, prompt, generated);
+  EXPECT_EQ(logits, (std::vector<float>{0.5f, -2, 2, -0.5f}));
+}
+
+TEST(Sampler, TheLikeliestTokensAreSortedAndNormalised) {
+  const std::vector<float> logits = {0.0f, 2.0f, 2.0f, 1.0f};
+  const auto all = LikeliestTokens(logits, 9);
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(all[0].id, 1u);
+  EXPECT_EQ(all[1].id, 2u);
+  EXPECT_EQ(all[2].id, 3u);
+  double sum = 0;
+  for (const TokenLogprob& token : all) {
+    sum += std::exp(static_cast<double>(token.logprob));
+    EXPECT_EQ(token.logprob, LogprobOf(logits, token.id));
+  }
+  EXPECT_NEAR(sum, 1.0, 1e-6);
+  EXPECT_EQ(LikeliestTokens(logits, 2).size(), 2u);
+}
+
 }  // namespace
 }  // namespace expertmesh::model

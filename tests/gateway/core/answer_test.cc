@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
+#include <map>
 
+#include "gateway/core/openai_response.h"
 #include "model/tokenizer/preset_writer.h"
 #include "model/tokenizer/special_tokens.h"
 
@@ -52,18 +55,28 @@ class AnswerTest : public testing::Test {
   }
   static void TearDownTestSuite() { tokenizer_.reset(); }
 
+  static std::unique_ptr<Answer> Make(const AnswerHead& head, const Answer::Options& options) {
+    return std::make_unique<Answer>(std::make_unique<OpenAiFormat>(head), *tokenizer_, options);
+  }
+  // The end of an answer of one choice.
+  static std::string End(Answer& answer, bool length) {
+    const std::string last = answer.EndChoice(0, length);
+    return last + answer.Finish();
+  }
+
   static inline std::unique_ptr<model::Tokenizer> tokenizer_;
   const AnswerHead head_{.id = "chatcmpl-1", .created = 5, .model = "m", .fingerprint = "fp_0"};
 };
 
 TEST_F(AnswerTest, StreamOfAChat) {
-  Answer answer(head_, *tokenizer_, {.stream = true});
+  const auto made = Make(head_, {.stream = true});
+  Answer& answer = *made;
   answer.SetPrompt(7, 2);
   std::string sse = answer.Begin();
   const std::vector<uint32_t> ids = Ids("Grüße 😀!");
-  for (const uint32_t id : ids) sse += answer.OnToken(id);
-  sse += answer.OnToken(Id(model::special::kEos));
-  sse += answer.Finish("stop");
+  for (const uint32_t id : ids) sse += answer.OnToken(0, {id});
+  sse += answer.OnToken(0, {Id(model::special::kEos)});
+  sse += End(answer, false);
 
   const std::vector<json::value> events = Events(sse);
   EXPECT_EQ(Field(events.front(), "role"), "assistant");
@@ -84,10 +97,11 @@ TEST_F(AnswerTest, StreamOfAChat) {
 TEST_F(AnswerTest, UsageComesLastAndWithoutChoices) {
   AnswerHead head = head_;
   head.include_usage = true;
-  Answer answer(head, *tokenizer_, {.stream = true});
+  const auto made = Make(head, {.stream = true});
+  Answer& answer = *made;
   answer.SetPrompt(7, 0);
-  answer.OnToken(Ids("a").front());
-  const std::vector<json::value> events = Events(answer.Finish("length"));
+  answer.OnToken(0, {Ids("a").front()});
+  const std::vector<json::value> events = Events(End(answer, true));
   ASSERT_EQ(events.size(), 3u);
   EXPECT_TRUE(events[0].at("usage").is_null());
   EXPECT_TRUE(events[1].at("choices").as_array().empty());
@@ -96,10 +110,11 @@ TEST_F(AnswerTest, UsageComesLastAndWithoutChoices) {
 }
 
 TEST_F(AnswerTest, WholeAnswerSaysNothingBeforeItsEnd) {
-  Answer answer(head_, *tokenizer_, {});
+  const auto made = Make(head_, {});
+  Answer& answer = *made;
   EXPECT_EQ(answer.Begin(), "");
-  for (const uint32_t id : Ids("one two")) EXPECT_EQ(answer.OnToken(id), "");
-  const json::value body = json::parse(answer.Finish("length"));
+  for (const uint32_t id : Ids("one two")) EXPECT_EQ(answer.OnToken(0, {id}), "");
+  const json::value body = json::parse(End(answer, true));
   EXPECT_EQ(body.at("choices").at(0).at("message").at("content"), "one two");
   EXPECT_EQ(body.at("choices").at(0).at("finish_reason"), "length");
   EXPECT_EQ(body.at("object"), "chat.completion");
@@ -107,17 +122,18 @@ TEST_F(AnswerTest, WholeAnswerSaysNothingBeforeItsEnd) {
 
 TEST_F(AnswerTest, StopStringEndsTheAnswer) {
   for (const bool stream : {false, true}) {
-    Answer answer(head_, *tokenizer_, {.stream = stream, .stop = {"STOP"}});
+    const auto made = Make(head_, {.stream = stream, .decode = {.stop = {"STOP"}}});
+    Answer& answer = *made;
     std::string out = answer.Begin();
     uint32_t taken = 0;
     for (const uint32_t id : Ids("before STOP behind")) {
-      if (answer.stopped()) break;
-      out += answer.OnToken(id);
+      if (answer.ended(0)) break;
+      out += answer.OnToken(0, {id});
       ++taken;
     }
-    EXPECT_TRUE(answer.stopped());
-    EXPECT_EQ(answer.OnToken(Ids("x").front()), "");
-    out += answer.Finish("length");
+    EXPECT_TRUE(answer.ended(0));
+    EXPECT_EQ(answer.OnToken(0, {Ids("x").front()}), "");
+    out += End(answer, true);
     EXPECT_EQ(answer.usage().completion_tokens, taken);
     EXPECT_EQ(out.find("STOP"), std::string::npos);
     EXPECT_EQ(out.find("behind"), std::string::npos);
@@ -129,34 +145,39 @@ TEST_F(AnswerTest, StopStringEndsTheAnswer) {
 }
 
 TEST_F(AnswerTest, HeldBackTextComesWithTheEnd) {
-  Answer answer(head_, *tokenizer_, {.stream = true, .stop = {"abc"}});
+  const auto made = Make(head_, {.stream = true, .decode = {.stop = {"abc"}}});
+  Answer& answer = *made;
   std::string sse = answer.Begin();
-  for (const uint32_t id : Ids("xab")) sse += answer.OnToken(id);
-  sse += answer.Finish("stop");
+  for (const uint32_t id : Ids("xab")) sse += answer.OnToken(0, {id});
+  sse += End(answer, false);
   EXPECT_EQ(Joined(Events(sse), "content"), "xab");
 }
 
 TEST_F(AnswerTest, AnOpenCharacterAtTheEndIsReplaced) {
-  Answer answer(head_, *tokenizer_, {});
+  const auto made = Make(head_, {});
+  Answer& answer = *made;
   const std::vector<uint32_t> ids = Ids("𝔘");
   ASSERT_GT(ids.size(), 1u);
-  answer.OnToken(ids.front());
-  const json::value body = json::parse(answer.Finish("length"));
+  answer.OnToken(0, {ids.front()});
+  const json::value body = json::parse(End(answer, true));
   EXPECT_EQ(body.at("choices").at(0).at("message").at("content"), "\ufffd");
 }
 
 TEST_F(AnswerTest, ReasoningUpToItsEndMark) {
   const uint32_t end = Id(model::special::kEndThink);
   for (const bool stream : {true, false}) {
-    Answer answer(head_, *tokenizer_,
-                  {.stream = stream, .stop = {"STOP"}, .end_of_reasoning = end});
+    AnswerHead head = head_;
+    head.thinking = true;
+    const auto made =
+        Make(head, {.stream = stream, .decode = {.stop = {"STOP"}, .end_of_reasoning = end}});
+    Answer& answer = *made;
     std::string out = answer.Begin();
     const std::vector<uint32_t> thought = Ids("think STOP");
-    for (const uint32_t id : thought) out += answer.OnToken(id);
-    out += answer.OnToken(end);
-    EXPECT_FALSE(answer.stopped());
-    for (const uint32_t id : Ids("say")) out += answer.OnToken(id);
-    out += answer.Finish("stop");
+    for (const uint32_t id : thought) out += answer.OnToken(0, {id});
+    out += answer.OnToken(0, {end});
+    EXPECT_FALSE(answer.ended(0));
+    for (const uint32_t id : Ids("say")) out += answer.OnToken(0, {id});
+    out += End(answer, false);
     EXPECT_EQ(answer.usage().reasoning_tokens, thought.size() + 1);
     if (stream) {
       EXPECT_EQ(Joined(Events(out), "reasoning_content"), "think STOP");
@@ -170,8 +191,101 @@ TEST_F(AnswerTest, ReasoningUpToItsEndMark) {
   }
 }
 
+TEST_F(AnswerTest, ChoicesKeepTheirTextsApart) {
+  for (const bool stream : {true, false}) {
+    AnswerHead head = head_;
+    head.choices = 2;
+    const auto answer = Make(head, {.stream = stream, .choices = 2});
+    answer->SetPrompt(5, 0);
+    std::string out = answer->Begin();
+    const std::vector<uint32_t> first = Ids("one");
+    const std::vector<uint32_t> second = Ids("other");
+    for (size_t i = 0; i < std::max(first.size(), second.size()); ++i) {
+      if (i < first.size()) out += answer->OnToken(0, {first[i]});
+      if (i < second.size()) out += answer->OnToken(1, {second[i]});
+    }
+    out += answer->EndChoice(1, true);
+    out += answer->EndChoice(0, false);
+    out += answer->Finish();
+    EXPECT_EQ(answer->usage().completion_tokens, first.size() + second.size());
+    std::map<int64_t, std::string> texts;
+    std::map<int64_t, std::string> reasons;
+    const std::vector<json::value> bodies =
+        stream ? Events(out) : std::vector<json::value>{json::parse(out)};
+    for (const json::value& body : bodies) {
+      if (!body.is_object()) continue;
+      for (const json::value& choice : body.at("choices").as_array()) {
+        const int64_t index = choice.at("index").as_int64();
+        const json::object& text = choice.at(stream ? "delta" : "message").as_object();
+        if (text.contains("content")) texts[index] += text.at("content").as_string().c_str();
+        const json::value& reason = choice.at("finish_reason");
+        if (reason.is_string()) reasons[index] = reason.as_string().c_str();
+      }
+    }
+    EXPECT_EQ(texts[0], "one");
+    EXPECT_EQ(texts[1], "other");
+    EXPECT_EQ(reasons[0], "stop");
+    EXPECT_EQ(reasons[1], "length");
+  }
+}
+
+TEST_F(AnswerTest, LogprobsStandBesideTheirText) {
+  AnswerHead head = head_;
+  head.logprobs = true;
+  const auto answer = Make(head, {.decode = {.logprobs = true}});
+  const std::vector<uint32_t> ids = Ids("a😀");
+  for (const uint32_t id : ids) answer->OnToken(0, {id, -0.5f, {{id, -0.5f}, {ids[0], -2.0f}}});
+  answer->OnToken(0, {Id(model::special::kEos), -0.1f, {}});
+  const json::value body = json::parse(End(*answer, false));
+  const json::value& choice = body.at("choices").at(0);
+  const json::array& content = choice.at("logprobs").at("content").as_array();
+  ASSERT_EQ(content.size(), ids.size()) << "the end token is not text";
+  std::string bytes;
+  for (const json::value& token : content) {
+    EXPECT_EQ(token.at("logprob").as_double(), -0.5);
+    EXPECT_EQ(token.at("top_logprobs").as_array().size(), 2u);
+    for (const json::value& byte : token.at("bytes").as_array()) {
+      bytes.push_back(static_cast<char>(byte.to_number<int>()));
+    }
+  }
+  EXPECT_EQ(bytes, "a😀");
+  EXPECT_EQ(content[0].at("token"), "a");
+}
+
+TEST_F(AnswerTest, CallsHaveIdsAndTheFinishReason) {
+  const std::string text =
+      "Let me see.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\":1}"
+      "<｜tool▁call▁end｜><｜tool▁call▁begin｜>g<｜tool▁sep｜>{}<｜tool▁call▁end｜>"
+      "<｜tool▁calls▁end｜>";
+  for (const bool parallel : {true, false}) {
+    for (const bool stream : {true, false}) {
+      const auto answer = Make(head_, {.stream = stream,
+                                       .call_prefix = "call_x",
+                                       .decode = {.encoding = model::ChatEncoding::kV31,
+                                                  .tools = true,
+                                                  .parallel_calls = parallel}});
+      std::string out = answer->Begin();
+      for (const uint32_t id : Ids(text)) {
+        if (!answer->ended(0)) out += answer->OnToken(0, {id});
+      }
+      EXPECT_EQ(answer->ended(0), !parallel);
+      out += End(*answer, false);
+      EXPECT_NE(out.find(R"("id":"call_x_0_0","type":"function","function":{"name":"f",)"
+                         R"("arguments":"{\"a\":1}"})"),
+                std::string::npos)
+          << out;
+      EXPECT_EQ(out.find("call_x_0_1") != std::string::npos, parallel);
+      EXPECT_NE(out.find(R"("finish_reason":"tool_calls")"), std::string::npos);
+      EXPECT_EQ(out.find("｜tool"), std::string::npos);
+      EXPECT_EQ(out.find(R"({"index":1,"id":"call_x_0_1")") != std::string::npos,
+                parallel && stream);
+    }
+  }
+}
+
 TEST_F(AnswerTest, AFailureIsAnErrorAndNoEnd) {
-  Answer answer(head_, *tokenizer_, {.stream = true});
+  const auto made = Make(head_, {.stream = true});
+  Answer& answer = *made;
   ApiError error{.message = "gone", .type = "t", .code = "peer_lost"};
   EXPECT_EQ(answer.Fail(error),
             "data: {\"error\":{\"message\":\"gone\",\"type\":\"t\",\"param\":null,"

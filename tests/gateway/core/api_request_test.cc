@@ -77,14 +77,55 @@ TEST(ChatRequest, NeutralNullAndIgnoredFieldsChangeNothing) {
         R"("logprobs":false,"top_logprobs":0)", R"("tools":[],"tool_choice":"none")",
         R"("response_format":{"type":"text"})", R"("modalities":["text"])", R"("user":"someone")",
         R"("metadata":{"a":[1,{"b":2}]},"store":true,"service_tier":"auto")",
-        R"("prompt_cache_key":"k","safety_identifier":"s","parallel_tool_calls":false)",
-        R"("reasoning_effort":"high","verbosity":"low","prediction":{"type":"content"})",
+        R"("prompt_cache_key":"k","safety_identifier":"s")",
+        R"("verbosity":"low","prediction":{"type":"content"})",
         R"("temperature":null,"tools":null,"n":null,"stop":null,"seed":null,"max_tokens":null)",
         R"("stop":[])", R"("stream":false)"}) {
     const ApiRequest request = Good(ParseChatRequest(Chat(text)));
     EXPECT_EQ(request.temperature, 1.0f) << text;
     EXPECT_EQ(request.max_tokens, 0u) << text;
   }
+}
+
+TEST(ChatRequest, ChoicesAndTheirSampling) {
+  const ApiRequest request = Good(ParseChatRequest(Chat(
+      R"("n":4,"min_p":0.1,"presence_penalty":0.5,"frequency_penalty":-1,"repetition_penalty":1.1,)"
+      R"("logit_bias":{"5":-100,"7":2.5},"logprobs":true,"top_logprobs":3,)"
+      R"("reasoning_effort":"high")")));
+  EXPECT_EQ(request.choices, 4u);
+  EXPECT_FLOAT_EQ(request.min_p, 0.1f);
+  EXPECT_FLOAT_EQ(request.presence_penalty, 0.5f);
+  EXPECT_FLOAT_EQ(request.frequency_penalty, -1.0f);
+  EXPECT_FLOAT_EQ(request.repetition_penalty, 1.1f);
+  EXPECT_THAT(request.logit_bias, ElementsAre(std::pair(5u, -100.0f), std::pair(7u, 2.5f)));
+  EXPECT_TRUE(request.logprobs);
+  EXPECT_EQ(request.top_logprobs, 3u);
+  EXPECT_EQ(request.reasoning_effort, "high");
+}
+
+TEST(ChatRequest, ToolsAsTheEncodingsWantThem) {
+  const ApiRequest request = Good(ParseChatRequest(Chat(
+      R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}],)"
+      R"("tool_choice":"auto","parallel_tool_calls":false)")));
+  EXPECT_THAT(request.tools, ElementsAre(R"({"name": "f", "parameters": {"type": "object"}})"));
+  EXPECT_EQ(request.tool_choice, ToolChoice::kAuto);
+  EXPECT_FALSE(request.parallel_calls);
+}
+
+TEST(ChatRequest, CallsResultsAndPrefix) {
+  const ApiRequest request = Good(ParseChatRequest(R"({"model":"m","messages":[
+      {"role":"user","content":"u"},
+      {"role":"assistant","content":null,"reasoning":"why","tool_calls":[
+        {"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},
+      {"role":"tool","tool_call_id":"c1","content":"42"},
+      {"role":"assistant","content":"It is","prefix":true}]})"));
+  ASSERT_EQ(request.messages.size(), 4u);
+  EXPECT_EQ(request.messages[1].reasoning, "why");
+  ASSERT_EQ(request.messages[1].tool_calls.size(), 1u);
+  EXPECT_EQ(request.messages[1].tool_calls[0].name, "f");
+  EXPECT_EQ(request.messages[1].tool_calls[0].id, "c1");
+  EXPECT_EQ(request.messages[2].tool_call_id, "c1");
+  EXPECT_TRUE(request.prefix);
 }
 
 TEST(ChatRequest, MessagesInTheirForms) {
@@ -124,48 +165,62 @@ constexpr char kUnsupported[] = "unsupported_parameter";
 
 INSTANTIATE_TEST_SUITE_P(
     WrongTypesAndRanges, BadChatField,
-    testing::Values(BadField{R"("temperature":-0.1)", "temperature"},
-                    BadField{R"("temperature":2.001)", "temperature"},
-                    BadField{R"("temperature":"1")", "temperature"},
-                    BadField{R"("temperature":1e999)", "temperature"},
-                    BadField{R"("top_p":0)", "top_p"}, BadField{R"("top_p":1e-60)", "top_p"},
-                    BadField{R"("top_p":1.5)", "top_p"}, BadField{R"("top_p":[])", "top_p"},
-                    BadField{R"("top_k":-1)", "top_k"}, BadField{R"("top_k":1.5)", "top_k"},
-                    BadField{R"("top_k":99999999)", "top_k"}, BadField{R"("seed":1.5)", "seed"},
-                    BadField{R"("seed":"7")", "seed"}, BadField{R"("max_tokens":0)", "max_tokens"},
-                    BadField{R"("max_tokens":-4)", "max_tokens"},
-                    BadField{R"("max_tokens":4294967297)", "max_tokens"},
-                    BadField{R"("max_tokens":true)", "max_tokens"},
-                    BadField{R"("max_completion_tokens":0)", "max_completion_tokens"},
-                    BadField{R"("stream":"yes")", "stream"},
-                    BadField{R"("stream":true,"stream_options":7)", "stream_options"},
-                    BadField{R"("stream":true,"stream_options":{"include_usage":1})",
-                             "stream_options.include_usage"},
-                    BadField{R"("stream_options":{})", "stream_options"},
-                    BadField{R"("stop":"")", "stop"}, BadField{R"("stop":5)", "stop"},
-                    BadField{R"("stop":["a",1])", "stop[1]"},
-                    BadField{R"("stop":["a",""])", "stop[1]"},
-                    BadField{R"("stop":[1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7])", "stop"},
-                    BadField{R"("thinking":true)", "thinking"},
-                    BadField{R"("thinking":{"type":"sometimes"})", "thinking"}));
+    testing::Values(
+        BadField{R"("temperature":-0.1)", "temperature"},
+        BadField{R"("temperature":2.001)", "temperature"},
+        BadField{R"("temperature":"1")", "temperature"},
+        BadField{R"("temperature":1e999)", "temperature"}, BadField{R"("top_p":0)", "top_p"},
+        BadField{R"("top_p":1e-60)", "top_p"}, BadField{R"("top_p":1.5)", "top_p"},
+        BadField{R"("top_p":[])", "top_p"}, BadField{R"("top_k":-1)", "top_k"},
+        BadField{R"("top_k":1.5)", "top_k"}, BadField{R"("top_k":99999999)", "top_k"},
+        BadField{R"("seed":1.5)", "seed"}, BadField{R"("seed":"7")", "seed"},
+        BadField{R"("max_tokens":0)", "max_tokens"}, BadField{R"("max_tokens":-4)", "max_tokens"},
+        BadField{R"("max_tokens":4294967297)", "max_tokens"},
+        BadField{R"("max_tokens":true)", "max_tokens"},
+        BadField{R"("max_completion_tokens":0)", "max_completion_tokens"},
+        BadField{R"("stream":"yes")", "stream"},
+        BadField{R"("stream":true,"stream_options":7)", "stream_options"},
+        BadField{R"("stream":true,"stream_options":{"include_usage":1})",
+                 "stream_options.include_usage"},
+        BadField{R"("stream_options":{})", "stream_options"}, BadField{R"("stop":"")", "stop"},
+        BadField{R"("stop":5)", "stop"}, BadField{R"("stop":["a",1])", "stop[1]"},
+        BadField{R"("stop":["a",""])", "stop[1]"},
+        BadField{R"("stop":[1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7])", "stop"},
+        BadField{R"("n":0)", "n"}, BadField{R"("n":9)", "n"}, BadField{R"("n":"2")", "n"},
+        BadField{R"("min_p":1.1)", "min_p"},
+        BadField{R"("presence_penalty":2.5)", "presence_penalty"},
+        BadField{R"("frequency_penalty":-3)", "frequency_penalty"},
+        BadField{R"("repetition_penalty":0)", "repetition_penalty"},
+        BadField{R"("logit_bias":[])", "logit_bias"},
+        BadField{R"("logit_bias":{"a":1})", "logit_bias.a"},
+        BadField{R"("logit_bias":{"-5":1})", "logit_bias.-5"},
+        BadField{R"("logit_bias":{"5":101})", "logit_bias.5"},
+        BadField{R"("logprobs":3)", "logprobs"}, BadField{R"("top_logprobs":3)", "top_logprobs"},
+        BadField{R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
+        BadField{R"("tools":{})", "tools"}, BadField{R"("tools":[{}])", "tools[0].type"},
+        BadField{R"("tools":[{"type":"function"}])", "tools[0].function"},
+        BadField{R"("tools":[{"type":"function","function":{"name":"a b"}}])",
+                 "tools[0].function.name"},
+        BadField{R"("tools":[{"type":"function","function":{"name":"a","parameters":1}}])",
+                 "tools[0].function.parameters"},
+        BadField{R"("parallel_tool_calls":1)", "parallel_tool_calls"},
+        BadField{R"("reasoning_effort":"huge")", "reasoning_effort"},
+        BadField{R"("thinking":true)", "thinking"},
+        BadField{R"("thinking":{"type":"sometimes"})", "thinking"}));
 
 INSTANTIATE_TEST_SUITE_P(
     NotYetOrUnknown, BadChatField,
-    testing::Values(BadField{R"("n":2)", "n", kUnsupported},
-                    BadField{R"("logprobs":true)", "logprobs", kUnsupported},
-                    BadField{R"("top_logprobs":3)", "top_logprobs", kUnsupported},
-                    BadField{R"("tools":[{"type":"function"}])", "tools", kUnsupported},
-                    BadField{R"("tool_choice":"auto")", "tool_choice", kUnsupported},
-                    BadField{R"("functions":[{}])", "functions", kUnsupported},
-                    BadField{R"("response_format":{"type":"json_object"})", "response_format",
-                             kUnsupported},
-                    BadField{R"("logit_bias":{"5":1})", "logit_bias", kUnsupported},
-                    BadField{R"("presence_penalty":0.5)", "presence_penalty", kUnsupported},
-                    BadField{R"("frequency_penalty":-1)", "frequency_penalty", kUnsupported},
-                    BadField{R"("modalities":["audio"])", "modalities", kUnsupported},
-                    BadField{R"("audio":{"voice":"x"})", "audio", kUnsupported},
-                    BadField{R"("echo":true)", "echo", "unknown_parameter"},
-                    BadField{R"("temprature":1)", "temprature", "unknown_parameter"}));
+    testing::Values(
+        BadField{R"("tool_choice":"required")", "tool_choice", kUnsupported},
+        BadField{R"("tool_choice":{"type":"function"})", "tool_choice", kUnsupported},
+        BadField{R"("tools":[{"type":"function","function":{"name":"f","strict":true}}])",
+                 "tools[0].function.strict", kUnsupported},
+        BadField{R"("functions":[{}])", "functions", kUnsupported},
+        BadField{R"("response_format":{"type":"json_object"})", "response_format", kUnsupported},
+        BadField{R"("modalities":["audio"])", "modalities", kUnsupported},
+        BadField{R"("audio":{"voice":"x"})", "audio", kUnsupported},
+        BadField{R"("echo":true)", "echo", "unknown_parameter"},
+        BadField{R"("temprature":1)", "temprature", "unknown_parameter"}));
 
 class BadMessages : public testing::TestWithParam<BadField> {};
 
@@ -179,26 +234,24 @@ TEST_P(BadMessages, Is400NamingTheMessage) {
 
 INSTANTIATE_TEST_SUITE_P(
     Messages, BadMessages,
-    testing::Values(BadField{"[]", "messages"}, BadField{"null", "messages"},
-                    BadField{"\"hi\"", "messages"}, BadField{"[7]", "messages[0]"},
-                    BadField{"[{}]", "messages[0].role"},
-                    BadField{R"([{"role":"user","content":"x"},{"role":"robot","content":"x"}])",
-                             "messages[1].role"},
-                    BadField{R"([{"role":"tool","content":"x"}])", "messages[0].role"},
-                    BadField{R"([{"role":1,"content":"x"}])", "messages[0].role"},
-                    BadField{R"([{"role":"user"}])", "messages[0].content"},
-                    BadField{R"([{"role":"user","content":null}])", "messages[0].content"},
-                    BadField{R"([{"role":"user","content":{}}])", "messages[0].content"},
-                    BadField{R"([{"role":"user","content":["x"]}])", "messages[0].content[0]"},
-                    BadField{R"([{"role":"user","content":[{"type":"text","text":"a"},
+    testing::Values(
+        BadField{"[]", "messages"}, BadField{"null", "messages"}, BadField{"\"hi\"", "messages"},
+        BadField{"[7]", "messages[0]"}, BadField{"[{}]", "messages[0].role"},
+        BadField{R"([{"role":"user","content":"x"},{"role":"robot","content":"x"}])",
+                 "messages[1].role"},
+        BadField{R"([{"role":"tool","content":"x"}])", "messages[0].tool_call_id"},
+        BadField{R"([{"role":1,"content":"x"}])", "messages[0].role"},
+        BadField{R"([{"role":"user"}])", "messages[0].content"},
+        BadField{R"([{"role":"user","content":null}])", "messages[0].content"},
+        BadField{R"([{"role":"user","content":{}}])", "messages[0].content"},
+        BadField{R"([{"role":"user","content":["x"]}])", "messages[0].content[0]"},
+        BadField{R"([{"role":"user","content":[{"type":"text","text":"a"},
                      {"type":"image_url","image_url":{"url":"u"}}]}])",
-                             "messages[0].content[1]"},
-                    BadField{R"([{"role":"user","content":[{"type":"text"}]}])",
-                             "messages[0].content[0].text"},
-                    BadField{R"([{"role":"assistant","tool_calls":[{"id":"1"}]}])",
-                             "messages[0].tool_calls", kUnsupported},
-                    BadField{R"([{"role":"assistant","content":"x","prefix":true}])",
-                             "messages[0].prefix", kUnsupported}));
+                 "messages[0].content[1]"},
+        BadField{R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content[0].text"},
+        BadField{R"([{"role":"assistant","tool_calls":[{"id":"1"}]}])",
+                 "messages[0].tool_calls[0]"},
+        BadField{R"([{"role":"user","content":"x","prefix":true}])", "messages[0].prefix"}));
 
 TEST(ChatRequest, ModelIsNeeded) {
   for (const char* model : {"", R"("model":null,)", R"("model":"",)", R"("model":5,)"}) {
@@ -277,12 +330,19 @@ TEST(CompletionRequest, BadPrompts) {
 
 TEST(CompletionRequest, FieldsOfItsOwn) {
   Good(ParseCompletionRequest(Completion(R"("prompt":"a","echo":false,"best_of":1,"suffix":"")")));
-  for (const char* field :
-       {R"("echo":true)", R"("best_of":3)", R"("suffix":"s")", R"("logprobs":0)", R"("n":4)"}) {
+  for (const char* field : {R"("echo":true)", R"("best_of":3)"}) {
     const ApiError error =
         Bad(ParseCompletionRequest(Completion(absl::StrCat(R"("prompt":"a",)", field))));
     EXPECT_EQ(error.code, "unsupported_parameter") << field;
   }
+  const ApiRequest gap = Good(ParseCompletionRequest(
+      Completion(R"("prompt":"a","suffix":"s","n":2,"logprobs":5,"max_tokens":3)")));
+  EXPECT_EQ(gap.suffix, "s");
+  EXPECT_EQ(gap.choices, 2u);
+  EXPECT_TRUE(gap.logprobs);
+  EXPECT_EQ(gap.top_logprobs, 5u);
+  EXPECT_EQ(Bad(ParseCompletionRequest(Completion(R"("prompt":[1,2],"suffix":"s")"))).param,
+            "suffix");
   for (const char* field : {R"("messages":[])", R"("max_completion_tokens":5)"}) {
     const ApiError error =
         Bad(ParseCompletionRequest(Completion(absl::StrCat(R"("prompt":"a",)", field))));

@@ -16,14 +16,33 @@ constexpr char kUsage[] = R"({"prompt_tokens":10,"completion_tokens":3,"total_to
 const Usage kTenAndThree{
     .prompt_tokens = 10, .completion_tokens = 3, .cached_tokens = 4, .reasoning_tokens = 2};
 
+// The JSON of one event.
+std::string Json(const std::string& sse) {
+  if (sse.empty()) return "";
+  EXPECT_TRUE(sse.starts_with("data: ") && sse.ends_with("\n\n")) << sse;
+  return sse.substr(6, sse.size() - 8);
+}
+
+WholeChoice Choice(ChoiceParts parts, Ending ending) { return {std::move(parts), ending, ""}; }
+std::string Whole(const AnswerHead& head, ChoiceParts parts, Ending ending, const Usage& usage) {
+  return OpenAiFormat(head).Whole({Choice(std::move(parts), ending)}, usage);
+}
+std::string Text(const AnswerHead& head, const ChoiceParts& parts) {
+  return Json(OpenAiFormat(head).Delta(0, parts, 0));
+}
+std::string End(const AnswerHead& head, Ending ending) {
+  return Json(OpenAiFormat(head).EndChoice(0, Choice({}, ending), {}));
+}
+std::string Begin(const AnswerHead& head) { return Json(OpenAiFormat(head).Begin({})); }
+
 TEST(OpenAiResponse, WholeAnswers) {
-  EXPECT_EQ(WholeAnswer(kChat, {.content = "hé\n\"x\""}, "stop", kTenAndThree),
+  EXPECT_EQ(Whole(kChat, {.content = "hé\n\"x\""}, Ending::kStop, kTenAndThree),
             std::string(R"({"id":"chatcmpl-1","object":"chat.completion","created":5,"model":"m",)"
                         R"("system_fingerprint":"fp_0","choices":[{"index":0,"message":)"
                         R"({"role":"assistant","content":"hé\n\"x\"","refusal":null},)"
                         R"("logprobs":null,"finish_reason":"stop"}],"usage":)") +
                 kUsage + "}");
-  EXPECT_EQ(WholeAnswer(kText, {.content = "x"}, "length", kTenAndThree),
+  EXPECT_EQ(Whole(kText, {.content = "x"}, Ending::kLength, kTenAndThree),
             std::string(R"({"id":"cmpl-1","object":"text_completion","created":5,"model":"m",)"
                         R"("system_fingerprint":"fp_0","choices":[{"index":0,"text":"x",)"
                         R"("logprobs":null,"finish_reason":"length"}],"usage":)") +
@@ -33,32 +52,35 @@ TEST(OpenAiResponse, WholeAnswers) {
 TEST(OpenAiResponse, ReasoningUnderBothNames) {
   AnswerHead head = kChat;
   head.thinking = true;
-  EXPECT_NE(WholeAnswer(head, {.reasoning = "r", .content = "c"}, "stop", {})
+  EXPECT_NE(Whole(head, {.reasoning = "r", .content = "c"}, Ending::kStop, {})
                 .find(R"("content":"c","refusal":null,"reasoning_content":"r","reasoning":"r"})"),
             std::string::npos);
-  EXPECT_NE(TextChunk(head, {.reasoning = "r"})
-                .find(R"("delta":{"reasoning_content":"r","reasoning":"r"})"),
-            std::string::npos);
+  EXPECT_NE(
+      Text(head, {.reasoning = "r"}).find(R"("delta":{"reasoning_content":"r","reasoning":"r"})"),
+      std::string::npos);
 }
 
 TEST(OpenAiResponse, ChatChunks) {
   const std::string head =
       R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":5,"model":"m",)"
       R"("system_fingerprint":"fp_0","choices":[)";
-  EXPECT_EQ(RoleChunk(kChat), head + R"({"index":0,"delta":{"role":"assistant","content":""},)"
-                                     R"("logprobs":null,"finish_reason":null}]})");
-  EXPECT_EQ(TextChunk(kChat, {.content = "x"}),
+  EXPECT_EQ(Begin(kChat), head + R"({"index":0,"delta":{"role":"assistant","content":""},)"
+                                 R"("logprobs":null,"finish_reason":null}]})");
+  EXPECT_EQ(Text(kChat, {.content = "x"}),
             head + R"({"index":0,"delta":{"content":"x"},"logprobs":null,"finish_reason":null}]})");
-  EXPECT_EQ(FinishChunk(kChat, "length"),
+  EXPECT_EQ(End(kChat, Ending::kLength),
             head + R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]})");
-  EXPECT_EQ(UsageChunk(kChat, kTenAndThree), head + R"(],"usage":)" + kUsage + "}");
+  AnswerHead with_usage = kChat;
+  with_usage.include_usage = true;
+  EXPECT_EQ(OpenAiFormat(with_usage).End(kTenAndThree),
+            Sse(head + R"(],"usage":)" + kUsage + "}") + std::string(kSseDone));
 }
 
 TEST(OpenAiResponse, UsageIsNullInTheChunksBeforeIt) {
   AnswerHead head = kChat;
   head.include_usage = true;
   for (const std::string& chunk :
-       {RoleChunk(head), TextChunk(head, {.content = "x"}), FinishChunk(head, "stop")}) {
+       {Begin(head), Text(head, {.content = "x"}), End(head, Ending::kStop)}) {
     EXPECT_TRUE(chunk.ends_with(R"(}],"usage":null})")) << chunk;
   }
 }
@@ -66,10 +88,10 @@ TEST(OpenAiResponse, UsageIsNullInTheChunksBeforeIt) {
 TEST(OpenAiResponse, TextChunks) {
   const std::string head = R"({"id":"cmpl-1","object":"text_completion","created":5,"model":"m",)"
                            R"("system_fingerprint":"fp_0","choices":[)";
-  EXPECT_EQ(RoleChunk(kText), "");
-  EXPECT_EQ(TextChunk(kText, {.content = "x"}),
+  EXPECT_EQ(Begin(kText), "");
+  EXPECT_EQ(Text(kText, {.content = "x"}),
             head + R"({"index":0,"text":"x","logprobs":null,"finish_reason":null}]})");
-  EXPECT_EQ(FinishChunk(kText, "stop"),
+  EXPECT_EQ(End(kText, Ending::kStop),
             head + R"({"index":0,"text":"","logprobs":null,"finish_reason":"stop"}]})");
 }
 
