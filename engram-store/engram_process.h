@@ -1,4 +1,5 @@
-// An Engram store as a process: opens its database, serves engram.v1, registers with the routers.
+// An Engram store as a process: opens its tables, imports those of a model once, serves engram.v1,
+// registers with the routers.
 #pragma once
 
 #include <chrono>
@@ -7,7 +8,7 @@
 #include <vector>
 
 #include "engram-store/engram_service.h"
-#include "engram-store/rocksdb/engram_db.h"
+#include "engram-store/engram_tables.h"
 #include "services/lifecycle/process.h"
 #include "services/rpc/router_client.h"
 #include "services/rpc/server.h"
@@ -15,11 +16,14 @@
 namespace expertmesh::engram_store {
 
 struct StoreOptions {
-  std::string data_directory = {};     // RocksDB; made if it is missing
-  std::string model_directory = {};    // only for the name and revision shown; may be empty
+  std::string data_directory = {};     // made if it is missing
+  std::string model_directory = {};    // whose tables are imported once; may be empty
   std::string served_model_name = {};  // empty: the directory's name
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers = {};
+  bool cold = false;
+  size_t hot_rows = 1 << 20;
+  std::vector<std::string> publishers = {};
 };
 
 /// Everything between flags and WaitForShutdown. `process` and `metrics` outlive it.
@@ -38,7 +42,8 @@ class EngramProcess {
 
  private:
   explicit EngramProcess(lifecycle::Process& process) : process_(process) {}
-  absl::Status LoadModelRef(const StoreOptions& options);
+  absl::Status LoadModel(const StoreOptions& options, std::unique_ptr<TokenHasher>& hasher);
+  absl::Status Import(const StoreOptions& options, telemetry::Metrics& metrics);
   void Register(const std::vector<std::string>& routers);
   std::string StatusJson() const;
 
@@ -47,7 +52,8 @@ class EngramProcess {
   std::string data_directory_;
   std::string model_;
   std::string revision_;
-  std::unique_ptr<EngramDb> db_;
+  std::string import_error_;  // why the tables of the model are not served
+  std::unique_ptr<EngramTables> tables_;
   std::unique_ptr<EngramService> service_;
   std::unique_ptr<rpc::Server> server_;
   std::unique_ptr<rpc::RouterClient> router_;

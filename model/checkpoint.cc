@@ -4,6 +4,7 @@
 #include <boost/json/object.hpp>
 #include <cstring>
 #include <filesystem>
+#include <set>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -67,7 +68,23 @@ absl::StatusOr<WeightMap> ReadIndex(const std::string& path) {
   return files;
 }
 
+// Files that hold tables of the memory and nothing else: those may be missing.
+std::set<std::string> TableFiles(const WeightMap& files) {
+  std::set<std::string> only_tables;
+  for (const auto& [tensor, file] : files) {
+    if (IsMemoryTable(tensor)) only_tables.insert(file);
+  }
+  for (const auto& [tensor, file] : files) {
+    if (!IsMemoryTable(tensor)) only_tables.erase(file);
+  }
+  return only_tables;
+}
+
 }  // namespace
+
+bool IsMemoryTable(std::string_view tensor) {
+  return tensor.ends_with(".engram.embed.weight") || tensor.ends_with(".engram.embed.scale");
+}
 
 struct Checkpoint::Impl {
   std::string directory;
@@ -111,8 +128,15 @@ absl::Status Checkpoint::Impl::OpenIndexed(const std::string& index_path) {
   if (names.size() > kShardsMax) {
     return Bad(absl::StrCat(index_path, ": ", names.size(), " shards, at most ", kShardsMax));
   }
-  for (const std::string& name : names) EM_RETURN_IF_ERROR(AddShard(name));
+  std::set<std::string> deleted = TableFiles(files);
+  for (const std::string& name : names) {
+    std::error_code error;
+    if (deleted.contains(name) && !std::filesystem::exists(Path(name), error)) continue;
+    deleted.erase(name);
+    EM_RETURN_IF_ERROR(AddShard(name));
+  }
   for (const auto& [tensor, file] : files) {
+    if (deleted.contains(file)) continue;
     const auto found = tensors.find(tensor);
     if (found == tensors.end() || found->second.file != Path(file)) {
       return Bad(absl::StrCat(index_path, ": tensor \"", Escaped(tensor), "\" is not in ", file));

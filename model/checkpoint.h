@@ -76,7 +76,8 @@ class Checkpoint {
   const std::map<std::string, TensorView, std::less<>>& tensors() const;
   const std::string& directory() const;
 
-  /// Hex SHA-256 over config.json and all weights (docs/architecture.md §2 "revision"). Weight
+  /// Hex SHA-256 over config.json and all weights but the tables of the memory, which have versions
+  /// of their own (docs/architecture.md §2 "revision", docs/engram-store.md §1). Weight
   /// bytes go in as one CRC32C per tensor; cached beside the files in `expertmesh-revision.json`,
   /// keyed by size and mtime, where the directory is writable. `options` are the settings that are
   /// part of it.
@@ -108,6 +109,10 @@ struct TensorSpec {
 };
 struct Config;
 std::vector<TensorSpec> TensorSpecs(const Config& config);
+
+/// Whether a tensor is a table of the memory, or its scales. A file that held nothing else may be
+/// deleted once an Engram store has the tables: its tensors are missing then, the rest stands.
+bool IsMemoryTable(std::string_view tensor);
 
 /// Integer vectors of the memory's hash (docs/model-family.md §3); no parameters.
 struct HashTensorSpec {

@@ -9,6 +9,7 @@
 #include <boost/json/serialize.hpp>
 #include <cstdio>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -48,7 +49,9 @@ uint32_t ChecksumOf(const Checkpoint& checkpoint, const TensorView& tensor) {
 
 std::string DigestOfWeights(const Checkpoint& checkpoint) {
   std::vector<const TensorView*> tensors;
-  for (const auto& [name, tensor] : checkpoint.tensors()) tensors.push_back(&tensor);
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (!IsMemoryTable(name)) tensors.push_back(&tensor);
+  }
   std::vector<uint32_t> checksums(tensors.size());
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   base::ThreadPool pool(std::clamp(cores, 1, kRevisionThreadsMax));
@@ -65,9 +68,15 @@ std::string DigestOfWeights(const Checkpoint& checkpoint) {
 }
 
 // The exact text of the cache for these files; what is read is valid only if it equals this.
-std::string CacheText(const std::vector<ShardFile>& shards, const std::string& weights) {
+std::string CacheText(const Checkpoint& checkpoint, const std::vector<ShardFile>& shards,
+                      const std::string& weights) {
+  std::set<std::string> counted;  // paths of files with tensors that are part of the revision
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (!IsMemoryTable(name)) counted.insert(tensor.file);
+  }
   json::array files;
   for (const ShardFile& shard : shards) {
+    if (!counted.contains(JoinPath(checkpoint.directory(), shard.name))) continue;
     files.push_back(json::object{{"name", json::string_view(shard.name.data(), shard.name.size())},
                                  {"bytes", shard.mapped->stamp().bytes},
                                  {"modified_ns", shard.mapped->stamp().modified_ns}});
@@ -80,7 +89,8 @@ std::string CacheText(const std::vector<ShardFile>& shards, const std::string& w
 }
 
 // The digest in the cache; empty if there is no cache, or it is stale or broken.
-std::string ReadCache(const std::string& path, const std::vector<ShardFile>& shards) {
+std::string ReadCache(const Checkpoint& checkpoint, const std::string& path,
+                      const std::vector<ShardFile>& shards) {
   constexpr auto kReason = base::Reason::kBadCheckpoint;
   const absl::StatusOr<std::string> text = ReadSmallFile(path, kCacheBytesMax, kReason);
   if (!text.ok()) return "";
@@ -89,7 +99,7 @@ std::string ReadCache(const std::string& path, const std::vector<ShardFile>& sha
   const json::value* weights = root->get_object().if_contains("weights");
   if (!weights || !weights->is_string()) return "";
   std::string digest(weights->get_string().data(), weights->get_string().size());
-  return CacheText(shards, digest) == *text ? digest : "";
+  return CacheText(checkpoint, shards, digest) == *text ? digest : "";
 }
 
 // A cache that cannot be written costs time at the next start, nothing else.
@@ -112,10 +122,10 @@ absl::StatusOr<std::string> ComputeRevision(const Checkpoint& checkpoint,
                       ReadSmallFile(JoinPath(checkpoint.directory(), "config.json"),
                                     kConfigBytesMax, base::Reason::kBadConfig));
   const std::string cache_path = JoinPath(checkpoint.directory(), kRevisionFile);
-  std::string weights = ReadCache(cache_path, shards);
+  std::string weights = ReadCache(checkpoint, cache_path, shards);
   if (weights.empty()) {
     weights = DigestOfWeights(checkpoint);
-    WriteCache(cache_path, CacheText(shards, weights));
+    WriteCache(cache_path, CacheText(checkpoint, shards, weights));
   }
   base::Sha256 hash;
   AddPart(hash, "expertmesh revision 1");

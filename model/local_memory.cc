@@ -4,19 +4,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/config.h"
+#include "model/formats/table_row.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
-namespace {
-
-constexpr MatrixFormat kFp8Rows{ValueFormat::kE4m3, ScaleFormat::kE8m0, 1, kTableBlock};
-
-bool IsTableFormat(const MatrixFormat& format) {
-  return format == kPlainF32 || format == kPlainBf16 || format == kFp8Rows;
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<LocalMemory>> LocalMemory::Load(const std::string& directory) {
   auto memory = std::make_unique<LocalMemory>();
   EM_ASSIGN_OR_RETURN(const Config config, LoadConfig(directory));

@@ -15,6 +15,13 @@ absl::Status CheckRowLookup(size_t row_count) {
                             " in one call"));
 }
 
+absl::Status CheckRowBytes(size_t row_count, size_t row_bytes) {
+  if (row_count * row_bytes <= kLookupBytesMax) return absl::OkStatus();
+  return Error(Reason::kInvalidArgument,
+               absl::StrCat(row_count, " rows of ", row_bytes, " bytes; ask for at most ",
+                            kLookupBytesMax, " bytes in one call"));
+}
+
 absl::Status CheckTokenLookup(size_t token_count, size_t skip) {
   if (token_count > kLookupMax) {
     return Error(Reason::kInvalidArgument,

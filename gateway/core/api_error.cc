@@ -36,6 +36,7 @@ Row RowOf(Reason reason) {
       return {504, "timeout_error"};
     case Reason::kNoAttentionWorker:
     case Reason::kExpertsUnavailable:
+    case Reason::kEngramUnavailable:
     case Reason::kExpertNotHosted:
     case Reason::kEpochStale:
     case Reason::kEpochMismatch:

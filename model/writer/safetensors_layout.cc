@@ -49,13 +49,15 @@ std::vector<FileLayout> PlanFiles(const std::vector<StoredTensor>& tensors, uint
   std::vector<FileLayout> files(1);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const uint64_t bytes = tensors[i].bytes();
-    const bool is_full = files.back().data_bytes + bytes > shard_bytes;
-    if (shard_bytes > 0 && is_full && !files.back().tensors.empty()) files.emplace_back();
+    const bool is_full = shard_bytes > 0 && files.back().data_bytes + bytes > shard_bytes;
+    const bool is_apart =
+        i > 0 && IsMemoryTable(tensors[i].name) != IsMemoryTable(tensors[i - 1].name);
+    if ((is_full || is_apart) && !files.back().tensors.empty()) files.emplace_back();
     files.back().tensors.push_back(i);
     files.back().data_bytes += bytes;
   }
   for (size_t i = 0; i < files.size(); ++i) {
-    files[i].name = shard_bytes == 0
+    files[i].name = shard_bytes == 0 && files.size() == 1
                         ? std::string("model.safetensors")
                         : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, files.size());
     files[i].header = HeaderOf(tensors, files[i].tensors);

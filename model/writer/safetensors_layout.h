@@ -31,7 +31,9 @@ struct FileLayout {
 uint64_t ElementCount(const std::vector<uint64_t>& shape);
 
 /// Fills files in order of the tensors; a file is closed when the next tensor would take it over
-/// shard_bytes. 0 = one file. A tensor larger than shard_bytes gets a file of its own.
+/// shard_bytes. 0 = no such limit. A tensor larger than shard_bytes gets a file of its own. Tables
+/// of the memory share no file with other tensors, so that they can be deleted once a store has
+/// them.
 std::vector<FileLayout> PlanFiles(const std::vector<StoredTensor>& tensors, uint64_t shard_bytes);
 
 /// model.safetensors.index.json for these files.

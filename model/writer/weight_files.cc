@@ -13,8 +13,8 @@ WeightFiles::WeightFiles(std::string directory, const std::vector<StoredTensor>&
                          uint64_t shard_bytes)
     : directory_(std::move(directory)),
       tensors_(&tensors),
-      is_sharded_(shard_bytes > 0),
-      layouts_(PlanFiles(tensors, shard_bytes)) {
+      layouts_(PlanFiles(tensors, shard_bytes)),
+      is_sharded_(shard_bytes > 0 || layouts_.size() > 1) {
   for (const FileLayout& layout : layouts_) total_bytes_ += layout.data_bytes;
 }
 

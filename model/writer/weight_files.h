@@ -35,8 +35,8 @@ class WeightFiles {
 
   std::string directory_;
   const std::vector<StoredTensor>* tensors_;
-  bool is_sharded_;
   std::vector<FileLayout> layouts_;
+  bool is_sharded_;
   uint64_t total_bytes_ = 0;
   size_t next_file_ = 0;  // to open
   std::ofstream stream_;

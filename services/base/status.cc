@@ -52,6 +52,12 @@ constexpr std::array<ReasonRow, kReasonCount> kReasons = {{
     {"BAD_METADATA", absl::StatusCode::kInvalidArgument},
     {"LANE_NOT_FOUND", absl::StatusCode::kNotFound},
     {"LANE_NOT_PARKED", absl::StatusCode::kFailedPrecondition},
+    {"ENGRAM_VERSION_NOT_FOUND", absl::StatusCode::kNotFound},
+    {"ENGRAM_ROW_NOT_FOUND", absl::StatusCode::kNotFound},
+    {"ENGRAM_CHECKSUM", absl::StatusCode::kDataLoss},
+    {"ENGRAM_UNAVAILABLE", absl::StatusCode::kUnavailable},
+    {"DISK_FULL", absl::StatusCode::kResourceExhausted},
+    {"PERMISSION_DENIED", absl::StatusCode::kPermissionDenied},
 }};
 
 const ReasonRow& Row(Reason reason) {

@@ -46,8 +46,14 @@ enum class Reason : int {
   kBadMetadata = 30,
   kLaneNotFound = 31,
   kLaneNotParked = 32,
+  kEngramVersionNotFound = 33,
+  kEngramRowNotFound = 34,
+  kEngramChecksum = 35,
+  kEngramUnavailable = 36,
+  kDiskFull = 37,
+  kPermissionDenied = 38,
 };
-inline constexpr int kReasonCount = 33;
+inline constexpr int kReasonCount = 39;
 
 /// "EXPERT_NOT_HOSTED" for kExpertNotHosted; "UNSPECIFIED" for an unknown value.
 std::string_view ReasonName(Reason reason);

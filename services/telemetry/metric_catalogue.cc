@@ -53,6 +53,9 @@ constexpr const MetricId* kCatalogue[] = {
     &kAttentionGeneratedTokens,
     &kAttentionPromptTokens,
     &kAttentionExtraPartialRows,
+    &kAttentionMemoryRows,
+    &kAttentionMemoryRetries,
+    &kAttentionMemoryWait,
 
     &kExpertRows,
     &kExpertRowPairs,
@@ -68,6 +71,11 @@ constexpr const MetricId* kCatalogue[] = {
     &kEngramLookups,
     &kEngramLookupSeconds,
     &kEngramVersions,
+    &kEngramLeases,
+    &kEngramSegmentBytes,
+    &kEngramImportRatio,
+    &kEngramHotRows,
+    &kEngramChanges,
 };
 
 absl::string_view Abseil(std::string_view text) { return {text.data(), text.size()}; }

@@ -178,6 +178,22 @@ inline constexpr MetricId kAttentionPromptTokens{"attention_worker", "prompt_tok
 inline constexpr MetricId kAttentionExtraPartialRows{
     "attention_worker", "extra_partial_rows_total", kCounter,
     "Partial rows beyond one per row and worker (slices that are not aligned)."};
+inline constexpr MetricId kAttentionMemoryRows{
+    "attention_worker",
+    "memory_rows_total",
+    kCounter,
+    "Rows of the memory that steps read: in the local cache (hit) or not (miss).",
+    {"result"}};
+inline constexpr MetricId kAttentionMemoryRetries{
+    "attention_worker", "memory_retries_total", kCounter,
+    "Calls to an Engram store that failed, in whole or in part."};
+inline constexpr MetricId kAttentionMemoryWait{
+    "attention_worker",
+    "memory_wait_seconds",
+    kHistogram,
+    "Time a step waited for rows of the memory that were not cached.",
+    {},
+    bucket::kHop};
 
 // Expert worker.
 inline constexpr MetricId kExpertRows{"expert_worker", "rows_total", kCounter, "Rows computed."};
@@ -207,6 +223,23 @@ inline constexpr MetricId kEngramLookupSeconds{
     "engram_store", "lookup_seconds", kHistogram, "Time of one look-up call.", {}, bucket::kHop};
 inline constexpr MetricId kEngramVersions{"engram_store", "versions", kGauge,
                                           "Published versions that are served."};
+inline constexpr MetricId kEngramLeases{"engram_store", "leases", kGauge,
+                                        "Leases on versions that have not ended."};
+inline constexpr MetricId kEngramSegmentBytes{"engram_store", "segment_bytes", kGauge,
+                                              "Bytes of the mapped segments."};
+inline constexpr MetricId kEngramImportRatio{"engram_store", "import_ratio", kGauge,
+                                             "Rows imported over all, 0 to 1, in this run."};
+inline constexpr MetricId kEngramHotRows{
+    "engram_store",
+    "hot_rows_total",
+    kCounter,
+    "Rows asked for in cold mode, found in memory (hit) or not (miss).",
+    {"result"}};
+inline constexpr MetricId kEngramChanges{"engram_store",
+                                         "changes_total",
+                                         kCounter,
+                                         "Changes of the tables: done or refused.",
+                                         {"action", "result"}};
 }  // namespace metric
 
 /// All of the above, in the order of the page. A test counts that none is missing.

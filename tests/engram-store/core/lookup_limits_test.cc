@@ -23,5 +23,10 @@ TEST(LookupLimitsTest, Tokens) {
   EXPECT_EQ(ReasonOf(CheckTokenLookup(3, 4)), Reason::kInvalidArgument);
 }
 
+TEST(LookupLimitsTest, BytesAreBoundedToo) {
+  EXPECT_TRUE(CheckRowBytes(65536, 1024).ok());
+  EXPECT_EQ(base::ReasonOf(CheckRowBytes(65536, 1025)), base::Reason::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace expertmesh::engram_store
