@@ -71,6 +71,9 @@ absl::StatusOr<LaneId> AttentionEngine::Submit(LaneRequest request,
                                                std::shared_ptr<LaneSink> sink) {
   std::lock_guard lock(mutex_);
   if (stop_) return Error(Reason::kDraining, "the worker is stopping");
+  if (options_.memory != nullptr && request.memory == nullptr) {
+    return Error(Reason::kInternal, "the lane has no version of the memory");
+  }
   const auto running = MakeRunning(std::move(request), std::move(sink));
   const Lane& lane = running->lane;
   EM_RETURN_IF_ERROR(scheduler_.Admit(lane.id(), lane.tokens().size(), lane.length_max(),
@@ -91,6 +94,7 @@ std::shared_ptr<AttentionEngine::Running> AttentionEngine::MakeRunning(
     PrefixSeed seed = options_.prefix_seed;
     seed.tenant = lane.request().tenant;
     seed.first_position = lane.request().first_position;
+    if (lane.request().memory) seed.engram_version = lane.request().memory->version;
     lane.KeepBlocks(RootKey(options_.prefix_secret, seed), model::kPagePositions);
   }
   running->state.set_first_position(lane.request().first_position);
@@ -256,6 +260,7 @@ void AttentionEngine::Step(const StepPlan& plan) {
   const base::Instant start = clock_.Now();
   std::vector<std::shared_ptr<Running>> owners;  // keeps lanes alive through the step
   std::vector<StepLane> lanes;
+  std::vector<MemoryLane> memory_lanes;
   std::vector<model::StepRow> rows;
   bool decode_only = true;
   for (const StepItem& item : plan.items) {
@@ -263,6 +268,7 @@ void AttentionEngine::Step(const StepPlan& plan) {
     decode_only = decode_only && item.count == 1;
     ReservePages(*running, item.begin + item.count);
     lanes.push_back({item.count, running->deadline, &running->cancelled});
+    memory_lanes.push_back({item.count, running->lane.request().memory});
     for (size_t i = item.begin; i < item.begin + item.count; ++i) {
       model::StepRow row;
       row.lane = &running->state;
@@ -277,7 +283,8 @@ void AttentionEngine::Step(const StepPlan& plan) {
   }
   batch_tokens_.Observe(static_cast<double>(rows.size()));
   experts_.BeginStep(std::move(lanes), decode_only);
-  const model::StepResult result = model_.RunStep(rows, experts_, pool_);
+  if (options_.memory != nullptr) options_.memory->BeginStep(std::move(memory_lanes));
+  const model::StepResult result = model_.RunStep(rows, experts_, pool_, nullptr, options_.memory);
   (decode_only ? decode_seconds_ : prefill_seconds_).Observe(Seconds(clock_.Now() - start));
   AfterStep(plan, result.alive, result.logits);
 }
@@ -294,9 +301,7 @@ void AttentionEngine::AfterStep(const StepPlan& plan, const std::vector<uint8_t>
     if (item.wants_logits) logits = logits.subspan(vocab);
     absl::Status failure = absl::OkStatus();
     for (size_t r = first; r < row && failure.ok(); ++r) {
-      if (alive[r]) continue;
-      failure = experts_.failure(r);
-      if (failure.ok()) failure = Error(Reason::kNonFinite, "the model computed a NaN");
+      if (alive[r] == 0) failure = FailureOf(r);
     }
     if (!failure.ok()) {
       CountDropped(item.count, base::ReasonOf(failure));
@@ -308,6 +313,14 @@ void AttentionEngine::AfterStep(const StepPlan& plan, const std::vector<uint8_t>
     Computed(*running, item);
     if (item.wants_logits) TakeToken(*running, lane_logits);
   }
+}
+
+absl::Status AttentionEngine::FailureOf(size_t row) const {
+  if (options_.memory != nullptr && !options_.memory->failure(row).ok()) {
+    return options_.memory->failure(row);
+  }
+  if (!experts_.failure(row).ok()) return experts_.failure(row);
+  return Error(Reason::kNonFinite, "the model computed a NaN");
 }
 
 void AttentionEngine::CountDropped(size_t tokens, Reason reason) {

@@ -15,6 +15,7 @@
 
 #include "attention-worker/core/lane.h"
 #include "attention-worker/core/scheduler.h"
+#include "attention-worker/engram_client.h"
 #include "attention-worker/expert_dispatcher.h"
 #include "model/lane_state.h"
 #include "model/runtime.h"
@@ -68,11 +69,15 @@ class AttentionEngine {
     SchedulerOptions scheduler;       // pages_total is set from kv_pages
     std::vector<bool> masked_tokens;  // never sampled; empty = none
     std::vector<uint32_t> end_tokens;
+    /// Where rows of the memory come from; then every request has a pin. Null: no memory, or its
+    /// tables are in this process.
+    EngramClient* memory = nullptr;
     std::string prefix_secret;  // of the prefix cache's keys; empty = no prefix cache
     PrefixSeed prefix_seed;     // tenant and first position come from the request
     base::Micros parked_lifetime = std::chrono::seconds(10);
   };
-  /// All references outlive the engine; the dispatcher's Begin/Finish run on the engine thread.
+  /// All references outlive the engine, as does options.memory; their Begin and Finish run on the
+  /// engine thread.
   AttentionEngine(const model::AttentionModel& model, ExpertDispatcher& experts, Options options,
                   const base::Clock& clock, telemetry::Metrics& metrics);
   ~AttentionEngine();
@@ -150,6 +155,8 @@ class AttentionEngine {
   void Computed(Running& running, const StepItem& item);
   void AfterStep(const StepPlan& plan, const std::vector<uint8_t>& alive,
                  std::span<const float> logits);
+  /// Why a row of the last step died.
+  absl::Status FailureOf(size_t row) const;
   void CountDropped(size_t tokens, base::Reason reason);
   model::SampledToken Choose(const Lane& lane, std::span<const float> logits, float uniform) const;
   void TakeToken(Running& running, std::span<const float> logits);

@@ -316,6 +316,15 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
   return lane;
 }
 
+void KeepVersion(LaneRequest& lane, std::shared_ptr<const MemoryPin> pin) {
+  GenerateRequest record;
+  if (record.ParseFromString(lane.record)) {
+    record.set_engram_version(pin->version);
+    lane.record = record.SerializeAsString();
+  }
+  lane.memory = std::move(pin);
+}
+
 absl::Status GenerateService::Resume(const GenerateRequest& request, const std::string& tenant,
                                      base::Micros budget, const std::shared_ptr<LaneSink>& sink) {
   if (request.segments_size() > 0 || request.has_sampling() || request.max_tokens() != 0 ||
@@ -355,6 +364,10 @@ grpc::ServerWriteReactor<GenerateResponse>* GenerateService::Generate(
   }
   auto lane = ToLaneRequest(*request, identity_, clock_.Now(), rpc::Remaining(*context));
   if (!lane.ok()) return refuse(lane.status());
+  if (stores_ == nullptr && !request->engram_version().empty()) {
+    return refuse(Error(Reason::kModelHasNoMemory,
+                        "engram_version is set, but this worker reads no Engram store"));
+  }
   lane->tenant = identity->tenant;
   GenerateResponse response;
   auto* started = response.mutable_started();
@@ -365,7 +378,19 @@ grpc::ServerWriteReactor<GenerateResponse>* GenerateService::Generate(
   started->set_profile(identity_.profile);
   started->set_worker(identity_.name);
   started->set_lane(lane->name);
-  stream->Begin(*std::move(lane), std::move(response));
+  if (stores_ == nullptr) {
+    stream->Begin(*std::move(lane), std::move(response));
+    return reactor;
+  }
+  const auto waiting = std::make_shared<LaneRequest>(*std::move(lane));
+  stores_->Pin(request->engram_version(),
+               [stream, waiting, response = std::move(response)](
+                   absl::StatusOr<std::shared_ptr<const MemoryPin>> pin) mutable {
+                 if (!pin.ok()) return stream->End(pin.status());
+                 response.mutable_started()->set_engram_version((*pin)->version);
+                 KeepVersion(*waiting, *std::move(pin));
+                 stream->Begin(std::move(*waiting), std::move(response));
+               });
   return reactor;
 }
 

@@ -30,13 +30,21 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const inference::v1::GenerateRequest& 
                                           const WorkerIdentity& identity, base::Instant now,
                                           base::Micros budget);
 
+/// The lane reads that version of the memory from its start to its end, here and where it may move.
+void KeepVersion(LaneRequest& lane, std::shared_ptr<const MemoryPin> pin);
+
 /// inference.v1.InferenceService. `admit` says whether new work is taken now (ready, not draining,
 /// experts hosted).
 class GenerateService final : public inference::v1::InferenceService::CallbackService {
  public:
+  /// `stores` is null without a memory, or if its tables are in this process.
   GenerateService(AttentionEngine& engine, WorkerIdentity identity, const base::Clock& clock,
-                  std::function<absl::Status()> admit)
-      : engine_(engine), identity_(std::move(identity)), clock_(clock), admit_(std::move(admit)) {}
+                  std::function<absl::Status()> admit, EngramStores* stores)
+      : engine_(engine),
+        identity_(std::move(identity)),
+        clock_(clock),
+        admit_(std::move(admit)),
+        stores_(stores) {}
 
   grpc::ServerWriteReactor<inference::v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const inference::v1::GenerateRequest* request) override;
@@ -52,6 +60,7 @@ class GenerateService final : public inference::v1::InferenceService::CallbackSe
   const WorkerIdentity identity_;
   const base::Clock& clock_;
   const std::function<absl::Status()> admit_;
+  EngramStores* const stores_;
 };
 
 }  // namespace expertmesh::attention_worker

@@ -56,6 +56,7 @@ class Exporter final : public grpc::ServerWriteReactor<ExportLaneResponse> {
       }
       record_.mutable_generated()->Add(snapshot->generated.begin(), snapshot->generated.end());
       record_.set_positions(positions_);
+      record_.set_engram_version(record_.request().engram_version());
       *response_.mutable_part()->mutable_record() = std::move(record_);
       StartWrite(&response_);
     });
@@ -107,8 +108,9 @@ class Exporter final : public grpc::ServerWriteReactor<ExportLaneResponse> {
 class Importer final : public grpc::ServerReadReactor<ImportLaneRequest> {
  public:
   using MakeLane = std::function<absl::StatusOr<LaneRequest>(const LaneRecord&)>;
-  Importer(AttentionEngine& engine, ImportLaneResponse* response, MakeLane make_lane)
-      : engine_(engine), response_(response), make_lane_(std::move(make_lane)) {}
+  Importer(AttentionEngine& engine, EngramStores* stores, ImportLaneResponse* response,
+           MakeLane make_lane)
+      : engine_(engine), stores_(stores), response_(response), make_lane_(std::move(make_lane)) {}
 
   void Refuse(const absl::Status& status) {
     if (!name_.empty()) engine_.Drop(name_);
@@ -137,7 +139,21 @@ class Importer final : public grpc::ServerReadReactor<ImportLaneRequest> {
     EM_ASSIGN_OR_RETURN(LaneRequest lane, make_lane_(record));
     positions_ = record.positions();
     name_ = lane.name;
-    engine_.Import(std::move(lane), positions_, [this](const absl::Status& status) { Go(status); });
+    if (stores_ == nullptr && !record.request().engram_version().empty()) {
+      return Error(Reason::kModelHasNoMemory,
+                   "the lane reads an Engram store, this worker does not");
+    }
+    if (stores_ == nullptr) {
+      Import(std::move(lane));
+      return absl::OkStatus();
+    }
+    stores_->Pin(record.request().engram_version(),
+                 [this, waiting = std::make_shared<LaneRequest>(std::move(lane))](
+                     absl::StatusOr<std::shared_ptr<const MemoryPin>> pin) {
+                   if (!pin.ok()) return Refuse(pin.status());
+                   KeepVersion(*waiting, *std::move(pin));
+                   Import(std::move(*waiting));
+                 });
     return absl::OkStatus();
   }
 
@@ -165,6 +181,10 @@ class Importer final : public grpc::ServerReadReactor<ImportLaneRequest> {
     return absl::OkStatus();
   }
 
+  void Import(LaneRequest lane) {
+    engine_.Import(std::move(lane), positions_, [this](const absl::Status& status) { Go(status); });
+  }
+
   void Go(const absl::Status& status) {
     if (!status.ok()) return Refuse(status);
     StartRead(&request_);
@@ -181,6 +201,7 @@ class Importer final : public grpc::ServerReadReactor<ImportLaneRequest> {
   }
 
   AttentionEngine& engine_;
+  EngramStores* const stores_;
   ImportLaneResponse* const response_;
   const MakeLane make_lane_;
   ImportLaneRequest request_;
@@ -292,7 +313,7 @@ grpc::ServerReadReactor<ImportLaneRequest>* LaneService::ImportLane(
     EM_RETURN_IF_ERROR(CheckRequest(lane, {identity_.vocab_size, identity_.context}));
     return lane;
   };
-  auto* importer = new Importer(engine_, response, make_lane);
+  auto* importer = new Importer(engine_, stores_, response, make_lane);
   absl::Status status = identity.ok() ? rpc::RequireDeadline(*context) : identity.status();
   if (status.ok()) status = admit_();
   if (status.ok()) {

@@ -14,15 +14,17 @@ namespace expertmesh::attention_worker {
 class LaneService final : public attention::v1::AttentionService::CallbackService {
  public:
   /// All references outlive the service. `admit`: whether new work is taken now.
+  /// `stores` is null without a memory, or if its tables are in this process.
   LaneService(AttentionEngine& engine, const ExpertDispatcher& experts,
               const model::LaneStateDeclaration& lane_state, WorkerIdentity identity,
-              const base::Clock& clock, std::function<absl::Status()> admit)
+              const base::Clock& clock, std::function<absl::Status()> admit, EngramStores* stores)
       : engine_(engine),
         experts_(experts),
         lane_state_(lane_state),
         identity_(std::move(identity)),
         clock_(clock),
-        admit_(std::move(admit)) {}
+        admit_(std::move(admit)),
+        stores_(stores) {}
 
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const attention::v1::DescribeRequest* request,
@@ -40,6 +42,7 @@ class LaneService final : public attention::v1::AttentionService::CallbackServic
   const WorkerIdentity identity_;
   const base::Clock& clock_;
   const std::function<absl::Status()> admit_;
+  EngramStores* const stores_;
 };
 
 /// What Describe and LaneRecord say of a declaration.

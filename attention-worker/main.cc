@@ -15,6 +15,7 @@ struct Times {
   int64_t wait_ms = 1000;
   int64_t timeout_ms = 10000;
   int64_t parked_s = 10;
+  int64_t memory_wait_ms = 2000;
 };
 
 void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
@@ -60,6 +61,21 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
                  "With --debug-api: recompute a sequence every N steps; 0 never");
   app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
                "Mask excluded gate groups with 0 as transformers does, instead of -inf");
+  app.add_option(
+         "--memory", options.memory,
+         "Where the memory's tables are: store, local (the model directory), or auto, which "
+         "is a store unless the transport is inproc")
+      ->capture_default_str();
+  app.add_option("--engram", options.engram,
+                 "Engram stores, comma-separated; without it those that the router shows")
+      ->delimiter(',');
+  app.add_option("--memory-cache-rows", options.memory_limits.cache_rows,
+                 "Rows of the memory kept in this process")
+      ->check(CLI::Range(size_t{0}, size_t{1} << 32))
+      ->capture_default_str();
+  app.add_option("--memory-wait-ms", times.memory_wait_ms, "How long a step waits for a lost store")
+      ->check(CLI::Range(0, 600000))
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -76,6 +92,7 @@ int main(int argc, char** argv) {
   attention_worker::AddFlags(app, options, times);
   CLI11_PARSE(app, argc, argv);
   options.parked_lifetime = std::chrono::seconds(times.parked_s);
+  options.memory_limits.wait_max = std::chrono::milliseconds(times.memory_wait_ms);
   options.limits.wait_max = std::chrono::milliseconds(times.wait_ms);
   options.limits.call_timeout = std::chrono::milliseconds(times.timeout_ms);
 

@@ -1,5 +1,6 @@
 #include "attention-worker/router_link.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -52,6 +53,26 @@ PlacementView ToPlacementView(const router::v1::View& view) {
   return placement;
 }
 
+std::vector<EngramStoreAddress> ToEngramStores(const router::v1::View& view,
+                                               const std::string& revision, size_t first) {
+  std::vector<EngramStoreAddress> stores;
+  for (const auto& member : view.members()) {
+    const auto& hello = member.hello();
+    if (hello.role() != common::v1::ROLE_ENGRAM_STORE || !member.report().ready() ||
+        member.report().draining()) {
+      continue;
+    }
+    const std::string& theirs = hello.model().revision();
+    if (!theirs.empty() && theirs != revision) continue;
+    stores.push_back({hello.name(), hello.incarnation(), hello.address()});
+  }
+  if (!stores.empty()) {
+    const auto begin = static_cast<ptrdiff_t>(first % stores.size());
+    std::rotate(stores.begin(), stores.begin() + begin, stores.end());
+  }
+  return stores;
+}
+
 void RouterLink::OnView(const router::v1::View& view) {
   const bool ours = !view.has_placement() || view.placement().model().revision() == revision_;
   if (!ours) {
@@ -63,19 +84,22 @@ void RouterLink::OnView(const router::v1::View& view) {
   const PlacementView placement = ToPlacementView(view);
   const std::string missing = base::SliceName(ToRanges(view.missing_experts()));
   bool placed = false;
+  if (stores_ != nullptr) stores_->SetStores(ToEngramStores(view, revision_, first_store_));
+  const bool remembers = stores_ == nullptr || !stores_->stores().empty();
   {
     std::lock_guard lock(mutex_);
     ShowMembersLocked(view);
     missing_ = missing;
-    placed_ = placed_ || placement.complete();
+    placed_ = placed_ || (placement.complete() && remembers);
     placed = placed_;
   }
   experts_.SetView(placement);
   if (placed) {
     process_.SetReady();  // once ready it stays ready: requests get the reason instead
   } else {
-    process_.SetNotReady(missing.empty() ? "no placement yet"
-                                         : absl::StrCat("no worker hosts experts ", missing));
+    process_.SetNotReady(!missing.empty() ? absl::StrCat("no worker hosts experts ", missing)
+                         : remembers      ? "no placement yet"
+                                          : "no Engram store has the tables of this model");
   }
 }
 
@@ -129,6 +153,9 @@ absl::Status RouterLink::Admit() const {
   std::lock_guard lock(mutex_);
   if (process_.draining()) return Error(Reason::kDraining, "this worker is draining");
   if (!placed_) return Error(Reason::kNotReady, process_.not_ready_reason());
+  if (stores_ != nullptr && stores_->stores().empty()) {
+    return Error(Reason::kEngramUnavailable, "no live Engram store has the tables of this model");
+  }
   if (missing_.empty()) return absl::OkStatus();
   return Error(Reason::kExpertsUnavailable, absl::StrCat("no live worker hosts experts ", missing_),
                {{"experts", missing_}});

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "attention-worker/core/placement_view.h"
+#include "attention-worker/engram_stores.h"
 #include "attention-worker/expert_dispatcher.h"
 #include "expertmesh/router/v1/router.pb.h"
 #include "services/lifecycle/process.h"
@@ -15,11 +16,23 @@ namespace expertmesh::attention_worker {
 
 PlacementView ToPlacementView(const router::v1::View& view);
 
+/// Stores that may have the tables of a revision: started for it, or for no model in particular.
+/// Beginning at another one in every worker (`first`).
+std::vector<EngramStoreAddress> ToEngramStores(const router::v1::View& view,
+                                               const std::string& revision, size_t first);
+
 /// All methods on any thread.
 class RouterLink {
  public:
-  RouterLink(std::string revision, ExpertDispatcher& experts, lifecycle::Process& process)
-      : revision_(std::move(revision)), experts_(experts), process_(process) {}
+  /// `stores` is null if this worker reads no Engram store; else it is not ready, and admits
+  /// nothing, without one.
+  RouterLink(std::string revision, ExpertDispatcher& experts, lifecycle::Process& process,
+             EngramStores* stores, size_t first_store)
+      : revision_(std::move(revision)),
+        experts_(experts),
+        process_(process),
+        stores_(stores),
+        first_store_(first_store) {}
 
   /// RouterClient's callbacks.
   void OnView(const router::v1::View& view);
@@ -29,8 +42,8 @@ class RouterLink {
   /// transport::PeerListener.
   void OnPeer(const std::string& worker, bool up, const std::string& why);
 
-  /// OK while every expert has a live replica; else kExpertsUnavailable or kNotReady. New requests
-  /// ask.
+  /// OK while every expert has a live replica and the memory a store; else kExpertsUnavailable,
+  /// kEngramUnavailable or kNotReady. New requests ask.
   absl::Status Admit() const;
 
  private:
@@ -39,6 +52,8 @@ class RouterLink {
   const std::string revision_;
   ExpertDispatcher& experts_;
   lifecycle::Process& process_;
+  EngramStores* const stores_;
+  const size_t first_store_;
   mutable std::mutex mutex_;
   std::string missing_;  // guarded by mutex_; slice text of what nobody hosts
   bool placed_ = false;  // guarded by mutex_; an epoch was seen

@@ -45,6 +45,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(WorkerOptions options,
   std::unique_ptr<Worker> worker(new Worker(std::move(options), process, metrics));
   process.SetNotReady("loading weights");
   EM_RETURN_IF_ERROR(worker->LoadModel());
+  worker->StartMemory();
   EM_RETURN_IF_ERROR(worker->StartExperts());
   EM_RETURN_IF_ERROR(worker->StartEngine());
   EM_RETURN_IF_ERROR(worker->Serve());
@@ -62,6 +63,8 @@ absl::Status Worker::LoadModel() {
   load.directory = options_.model_directory;
   load.profile = options_.profile;
   load.masked_gate_group_zero = options_.masked_gate_group_zero;
+  EM_ASSIGN_OR_RETURN(const bool reads_store, ReadsStore());
+  load.local_memory = !reads_store;
   EM_ASSIGN_OR_RETURN(model_, model::AttentionModel::Load(load));
   const model::Config& config = model_->config();
   identity_.name = process_.options().name;
@@ -85,12 +88,40 @@ absl::Status Worker::LoadModel() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> Worker::ReadsStore() const {
+  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options_.model_directory));
+  if (options_.memory != "auto" && options_.memory != "store" && options_.memory != "local") {
+    return base::Error(base::Reason::kInvalidArgument,
+                       absl::StrCat("--memory ", options_.memory, ": use auto, store or local"));
+  }
+  if (!config.engram || options_.memory == "local") return false;
+  if (options_.memory == "store") return true;
+  return options_.transport == "grpc" || !options_.engram.empty();
+}
+
+void Worker::StartMemory() {
+  if (!model_->config().engram || !*ReadsStore()) return;
+  EngramStores::Options stores;
+  stores.model = identity_.model;
+  stores.revision = identity_.revision;
+  stores.worker = identity_.name;
+  stores_ = std::make_unique<EngramStores>(stores);
+  std::vector<EngramStoreAddress> named;
+  for (const std::string& address : options_.engram) {
+    named.push_back({address, named.size() + 1, address});
+  }
+  stores_->SetStores(named);
+  memory_ = std::make_unique<EngramClient>(*stores_, options_.memory_limits, clock_, metrics_);
+}
+
 absl::Status Worker::StartExperts() {
   experts_ = std::make_unique<ExpertDispatcher>(
       ExpertDispatcher::Options{identity_.model, identity_.revision, model_->profile(),
                                 options_.limits, std::hash<std::string>()(identity_.name)},
       clock_, metrics_);
-  link_ = std::make_unique<RouterLink>(identity_.revision, *experts_, process_);
+  link_ = std::make_unique<RouterLink>(identity_.revision, *experts_, process_,
+                                       options_.engram.empty() ? stores_.get() : nullptr,
+                                       std::hash<std::string>()(identity_.name));
   const auto on_peer = [this](const std::string& peer, bool up, const std::string& why) {
     link_->OnPeer(peer, up, why);
   };
@@ -127,6 +158,7 @@ absl::Status Worker::StartEngine() {
   engine.scheduler = options_.scheduler;
   engine.end_tokens = model_->config().eos_token_ids;
   engine.parked_lifetime = options_.parked_lifetime;
+  engine.memory = memory_.get();
   if (options_.prefix_cache) {
     engine.prefix_secret = NewSecret();
     engine.prefix_seed.revision = identity_.revision;
@@ -143,10 +175,10 @@ absl::Status Worker::StartEngine() {
 }
 
 absl::Status Worker::Serve() {
-  generate_ = std::make_unique<GenerateService>(*engine_, identity_, clock_,
-                                                [this] { return link_->Admit(); });
+  const auto admit = [this] { return link_->Admit(); };
+  generate_ = std::make_unique<GenerateService>(*engine_, identity_, clock_, admit, stores_.get());
   lanes_ = std::make_unique<LaneService>(*engine_, *experts_, model_->lane_state(), identity_,
-                                         clock_, [this] { return link_->Admit(); });
+                                         clock_, admit, stores_.get());
   EM_ASSIGN_OR_RETURN(
       server_, rpc::Server::Start({options_.listen, &metrics_}, {generate_.get(), lanes_.get()}));
   process_.AddStatusSection("lanes", [this] { return StatusJson(); });
@@ -221,6 +253,7 @@ void Worker::Stop(std::chrono::milliseconds grace) {
   if (reporter_.joinable()) reporter_.join();
   if (server_) server_->Shutdown(grace);  // running streams may finish until then
   if (router_) router_->Stop();
+  if (stores_) stores_->Stop();  // no lane begins any more
   engine_.reset();
   transport_.reset();
 }

@@ -32,6 +32,11 @@ struct WorkerOptions {
   base::Micros parked_lifetime = std::chrono::seconds(10);
   bool debug_api = false;
   bool masked_gate_group_zero = false;
+  /// Where rows of the memory come from: "store" an Engram store, "local" the tables in the model
+  /// directory; "auto" is a store if the transport is grpc or engram names one.
+  std::string memory = "auto";
+  std::vector<std::string> engram;  // addresses of stores; empty: those that the router shows
+  EngramClient::Options memory_limits;
 };
 
 /// Everything between flags and WaitForShutdown.
@@ -48,7 +53,9 @@ class Worker {
   Worker(WorkerOptions options, lifecycle::Process& process, telemetry::Metrics& metrics)
       : options_(std::move(options)), process_(process), metrics_(metrics) {}
   absl::Status LoadModel();
+  absl::StatusOr<bool> ReadsStore() const;
   absl::Status StartExperts();
+  void StartMemory();
   absl::Status StartEngine();
   absl::Status Serve();
   void Register();
@@ -63,6 +70,8 @@ class Worker {
   WorkerIdentity identity_;
   std::unique_ptr<model::AttentionModel> model_;
   std::unique_ptr<ExpertDispatcher> experts_;
+  std::unique_ptr<EngramStores> stores_;  // of a model whose memory is in a store
+  std::unique_ptr<EngramClient> memory_;  // likewise
   std::unique_ptr<RouterLink> link_;
   std::unique_ptr<InprocExperts> inproc_;
   std::unique_ptr<AttentionEngine> engine_;

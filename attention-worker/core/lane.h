@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,6 +17,8 @@
 #include "services/base/ids.h"
 
 namespace expertmesh::attention_worker {
+
+struct MemoryPin;  // engram_stores.h
 
 enum class FinishReason { kStop, kLength, kParked };
 
@@ -35,6 +38,9 @@ struct LaneRequest {
   uint32_t park_after = 0;  // parks when so many tokens are generated in all; 0 = never
   std::string name;         // unguessable, for ExportLane and to resume it
   std::string record;       // the request as it came, for ExportLane; not read here
+  /// Version of the memory's tables that the lane reads, kept by a lease; null without a memory, or
+  /// if its tables are in this process.
+  std::shared_ptr<const MemoryPin> memory;
 
   // The debug door.
   std::vector<uint32_t> forced_tokens;

@@ -152,7 +152,7 @@ def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
     data = ["--data", str(supervisor.instance.logs / "engram")]
 
     start("router", "router", router_program, [])
-    start("engram", "engram-store", engram_program, [*data, "--model", str(directory), *router])
+    start("engram", "engram-store", engram_program, [*data, *served, *router])
     for pool, experts in enumerate(slices):
         for replica in range(args.expert_replicas):
             start(f"expert-{pool}-{replica}", "expert-worker", expert_program,

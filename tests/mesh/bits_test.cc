@@ -98,6 +98,7 @@ std::vector<Generated> RunAll(const Config& config, const Subject& subject, floa
   spec.model = TinyModel(subject.model);
   spec.profile = subject.profile;
   spec.slices = config.slices;
+  spec.engram = subject.model == "tiny" && !config.slices.empty();  // it has a memory
   spec.attention_threads = config.threads;
   spec.expert_threads = config.expert_threads;
   spec.attention_flags = {"--max-batch",     std::to_string(config.batch),

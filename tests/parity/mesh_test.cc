@@ -84,7 +84,9 @@ class MeshParityTest : public testing::TestWithParam<std::string> {
   void CompareWithOneProcess(const std::string& profile) {
     const FastRunner alone(golden_, profile);
     const auto prompts = Prompts(golden_, alone.model().config().vocab_size);
-    test_support::LocalMesh mesh(Spec(golden_, profile, alone.model().config().n_routed_experts));
+    test_support::MeshSpec spec = Spec(golden_, profile, alone.model().config().n_routed_experts);
+    spec.engram = alone.model().config().engram.has_value();
+    test_support::LocalMesh mesh(spec);
     ASSERT_TRUE(mesh.WaitReady());
     const auto channel = rpc::MakeChannel(mesh.Address("attention"));
     const auto stub = inference::v1::InferenceService::NewStub(channel);

@@ -24,9 +24,10 @@ LocalMesh::LocalMesh(const MeshSpec& spec) {
           with_router({"--model", spec.model, "--profile", spec.profile, "--slice", spec.slices[i],
                        "--threads", std::to_string(spec.expert_threads)}));
   }
-  if (spec.engram) {
-    Start("expertmesh-engram-store", "engram",
-          with_router({"--data", dir_ / "engram-data", "--model", spec.model}));
+  for (int i = 0; spec.engram && i < spec.engram_replicas; ++i) {
+    const std::string name = i == 0 ? "engram" : "engram-" + std::to_string(i);
+    Start("expertmesh-engram-store", name,
+          with_router({"--data", dir_ / (name + "-data"), "--model", spec.model}));
   }
   std::vector<std::string> attention =
       with_router({"--model", spec.model, "--profile", spec.profile, "--debug-api", "--threads",

@@ -31,6 +31,7 @@ struct MeshSpec {
   std::vector<std::string> attention_flags;
   bool gateway = false;
   bool engram = false;
+  int engram_replicas = 1;  // "engram", "engram-1", …, each with tables of its own
 };
 
 class LocalMesh {

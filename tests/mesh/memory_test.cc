@@ -1,0 +1,287 @@
+// The memory in a store: the same bits as from tables in the worker, through updates, publishes,
+// roll-backs, and stores that die.
+#include <gmock/gmock.h>
+#include <grpcpp/client_context.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <thread>
+
+#include "expertmesh/engram/v1/engram.grpc.pb.h"
+#include "services/base/crc32c.h"
+#include "services/base/status.h"
+#include "services/rpc/channel.h"
+#include "services/rpc/identity.h"
+#include "services/rpc/status.h"
+#include "tests/support/local_mesh.h"
+#include "tests/support/tiny_model.h"
+
+namespace expertmesh {
+namespace {
+
+using base::Reason;
+using test_support::Generated;
+using test_support::LocalMesh;
+using test_support::MeshSpec;
+namespace pb = engram::v1;
+
+constexpr uint32_t kLayer = 1;
+constexpr uint64_t kRows = 1650;  // of that layer in `tiny`
+constexpr size_t kWidth = 32;
+
+MeshSpec Spec() {
+  MeshSpec spec;
+  spec.model = test_support::TinyModel("tiny");
+  spec.slices = {"0-15", "16-23", "24-31"};
+  spec.engram = true;
+  spec.attention_flags = {"--memory-cache-rows", "500", "--no-prefix-cache"};
+  return spec;
+}
+
+inference::v1::GenerateRequest Request(uint32_t first_token, uint32_t count,
+                                       const std::string& version = "") {
+  inference::v1::GenerateRequest request;
+  auto* ids = request.add_segments()->mutable_tokens();
+  for (uint32_t i = 0; i < 40; ++i) ids->add_ids((first_token + 13 * i * i) % 512);
+  request.mutable_sampling()->set_temperature(0.8f);
+  request.mutable_sampling()->set_seed(first_token);
+  request.set_max_tokens(count);
+  request.set_engram_version(version);
+  request.mutable_debug()->set_ignore_eos(true);
+  request.mutable_debug()->set_return_logits_hash(true);
+  request.mutable_debug()->set_return_state_hash(true);
+  return request;
+}
+
+class Client {
+ public:
+  explicit Client(const LocalMesh& mesh, const std::string& store = "engram")
+      : attention_(
+            inference::v1::InferenceService::NewStub(rpc::MakeChannel(mesh.Address("attention")))),
+        store_(pb::EngramService::NewStub(rpc::MakeChannel(mesh.Address(store)))) {}
+
+  Generated Run(const inference::v1::GenerateRequest& request) {
+    return test_support::Generate(*attention_, request);
+  }
+  inference::v1::InferenceService::Stub& attention() { return *attention_; }
+
+  template <class Request, class Response>
+  void Ask(grpc::Status (pb::EngramService::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                           Response*),
+           Request& request, Response& response) {
+    grpc::ClientContext context;
+    rpc::PrepareClient(context, {}, std::chrono::seconds(30));
+    request.mutable_model()->set_model("tiny");
+    const absl::Status status =
+        rpc::FromGrpcStatus((store_.get()->*method)(&context, request, &response));
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  std::string Current() {
+    pb::ListVersionsRequest request;
+    pb::ListVersionsResponse response;
+    Ask(&pb::EngramService::Stub::ListVersions, request, response);
+    return response.versions_size() == 0 ? "" : response.versions(0).version();
+  }
+  /// Publishes a version with every row of a layer changed; its name.
+  std::string PublishChanged(float value) {
+    pb::UpdateRowsRequest update;
+    update.set_layer(kLayer);
+    std::vector<float> rows(kRows * kWidth);
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] = value * static_cast<float>(i % 7);
+    for (uint64_t id = 0; id < kRows; ++id) update.add_row_ids(id);
+    update.set_rows(rows.data(), rows.size() * sizeof(float));
+    update.set_rows_crc32c(
+        base::Crc32c(std::as_bytes(std::span(update.rows().data(), update.rows().size()))));
+    pb::UpdateRowsResponse draft;
+    Ask(&pb::EngramService::Stub::UpdateRows, update, draft);
+    pb::PublishRequest publish;
+    publish.set_version(draft.version().version());
+    pb::PublishResponse published;
+    Ask(&pb::EngramService::Stub::Publish, publish, published);
+    return publish.version();
+  }
+  void RollBack() {
+    pb::RollbackRequest request;
+    pb::RollbackResponse response;
+    Ask(&pb::EngramService::Stub::Rollback, request, response);
+  }
+  uint32_t Leases() {
+    pb::ListVersionsRequest request;
+    pb::ListVersionsResponse response;
+    Ask(&pb::EngramService::Stub::ListVersions, request, response);
+    uint32_t leases = 0;
+    for (const auto& version : response.versions()) leases += version.leases();
+    return leases;
+  }
+
+ private:
+  std::unique_ptr<inference::v1::InferenceService::Stub> attention_;
+  std::unique_ptr<pb::EngramService::Stub> store_;
+};
+
+/// A lane that is read token by token, so that things can happen between.
+class SlowReader {
+ public:
+  SlowReader(Client& client, const inference::v1::GenerateRequest& request) {
+    context_.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(5));
+    reader_ = client.attention().Generate(&context_, request);
+  }
+  /// Up to `tokens` more tokens. False at the end of the answer.
+  bool Read(size_t tokens) {
+    inference::v1::GenerateResponse response;
+    while (tokens > 0) {
+      if (!reader_->Read(&response)) return false;
+      if (response.has_started()) version_ = response.started().engram_version();
+      if (response.has_token()) {
+        hashes_.push_back(response.token().logits_hash());
+        --tokens;
+      }
+    }
+    return true;
+  }
+  absl::Status Finish() {
+    while (Read(1)) {
+    }
+    return rpc::FromGrpcStatus(reader_->Finish());
+  }
+  const std::vector<uint64_t>& hashes() const { return hashes_; }
+  const std::string& version() const { return version_; }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<inference::v1::GenerateResponse>> reader_;
+  std::vector<uint64_t> hashes_;
+  std::string version_;
+};
+
+void ExpectSame(const Generated& a, const Generated& b) {
+  EXPECT_TRUE(a.status.ok()) << a.status;
+  EXPECT_TRUE(b.status.ok()) << b.status;
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(a.logits_hashes, b.logits_hashes);
+  EXPECT_EQ(a.state_hashes, b.state_hashes);
+}
+
+TEST(MeshMemoryTest, RowsOfAStoreGiveTheSameBitsAsLocalTables) {
+  for (const std::string profile : {"bf16", "exact-f32"}) {
+    MeshSpec spec = Spec();
+    spec.profile = profile;
+    LocalMesh mesh(spec);
+    MeshSpec alone;
+    alone.model = spec.model;
+    alone.profile = profile;
+    LocalMesh local(alone);  // all in one process, tables of the checkpoint
+    ASSERT_TRUE(mesh.WaitReady());
+    ASSERT_TRUE(local.WaitReady());
+    Client with_store(mesh);
+    Client without(local);
+    for (uint32_t first : {1u, 77u, 300u}) {
+      ExpectSame(with_store.Run(Request(first, 64)), without.Run(Request(first, 64)));
+    }
+    const std::string page = test_support::HttpGet(mesh.AdminAddress("attention"), "/metrics");
+    EXPECT_THAT(page, testing::Not(testing::HasSubstr("memory_rows_total{result=\"hit\"} 0\n")));
+    EXPECT_THAT(page, testing::Not(testing::HasSubstr("memory_rows_total{result=\"miss\"} 0\n")));
+  }
+}
+
+TEST(MeshMemoryTest, ALaneKeepsTheVersionItBeganWith) {
+  LocalMesh mesh(Spec());
+  ASSERT_TRUE(mesh.WaitReady());
+  Client client(mesh);
+  const std::string first = client.Current();
+  const Generated old_run = client.Run(Request(5, 300));
+  ASSERT_TRUE(old_run.status.ok()) << old_run.status;
+
+  SlowReader running(client, Request(5, 300));
+  ASSERT_TRUE(running.Read(3));
+  EXPECT_EQ(running.version(), first);
+  EXPECT_EQ(client.Leases(), 1u);
+  const std::string second = client.PublishChanged(0.25f);
+  EXPECT_EQ(client.Current(), second);
+  SlowReader later(client, Request(5, 300));  // beside the one that runs, in the same steps
+  ASSERT_TRUE(later.Read(3));
+  EXPECT_EQ(later.version(), second);
+  EXPECT_TRUE(running.Finish().ok());
+  EXPECT_TRUE(later.Finish().ok());
+  EXPECT_EQ(running.hashes(), old_run.logits_hashes);
+  EXPECT_NE(later.hashes(), old_run.logits_hashes);
+  const Generated new_run = client.Run(Request(5, 300));
+  EXPECT_EQ(later.hashes(), new_run.logits_hashes);
+  ExpectSame(client.Run(Request(5, 300, first)), old_run);  // by name
+
+  client.RollBack();
+  EXPECT_EQ(client.Current(), first);
+  ExpectSame(client.Run(Request(5, 300)), old_run);
+  ExpectSame(client.Run(Request(5, 300, second)), new_run);
+  EXPECT_EQ(base::ReasonOf(client.Run(Request(5, 3, "nothing")).status),
+            Reason::kEngramVersionNotFound);
+}
+
+TEST(MeshMemoryTest, OneOfTwoStoresMayDie) {
+  MeshSpec spec = Spec();
+  spec.engram_replicas = 2;
+  spec.attention_flags.insert(spec.attention_flags.end(), {"--memory-wait-ms", "0"});
+  LocalMesh mesh(spec);
+  ASSERT_TRUE(mesh.WaitReady());
+  Client client(mesh);
+  EXPECT_EQ(Client(mesh, "engram-1").Current(), client.Current());  // imported each for itself
+  const Generated whole = client.Run(Request(9, 200));
+  for (const std::string victim : {"engram", "engram-1"}) {
+    SlowReader running(client, Request(9, 200));
+    ASSERT_TRUE(running.Read(5));
+    mesh.process(victim).Signal(SIGKILL);
+    const absl::Status finished = running.Finish();
+    EXPECT_TRUE(finished.ok()) << finished;
+    EXPECT_EQ(running.hashes(), whole.logits_hashes);
+    mesh.Restart(victim);
+    ASSERT_TRUE(mesh.WaitReady());
+  }
+}
+
+TEST(MeshMemoryTest, WithoutAStoreLanesEndWithTheReason) {
+  MeshSpec spec = Spec();
+  spec.attention_flags = {"--memory-cache-rows", "0", "--memory-wait-ms", "100",
+                          "--no-prefix-cache"};
+  LocalMesh mesh(spec);
+  ASSERT_TRUE(mesh.WaitReady());
+  Client client(mesh);
+  const Generated whole = client.Run(Request(9, 100));
+  SlowReader running(client, Request(9, 400));
+  ASSERT_TRUE(running.Read(5));
+  mesh.process("engram").Signal(SIGKILL);
+  EXPECT_EQ(base::ReasonOf(running.Finish()), Reason::kEngramUnavailable);
+  EXPECT_TRUE(mesh.WaitView([](const router::v1::View& view) {
+    return std::none_of(view.members().begin(), view.members().end(), [](const auto& member) {
+      return member.hello().role() == common::v1::ROLE_ENGRAM_STORE;
+    });
+  }));
+  EXPECT_EQ(base::ReasonOf(client.Run(Request(9, 10)).status), Reason::kEngramUnavailable);
+  mesh.Restart("engram");
+  ASSERT_TRUE(mesh.WaitReady());
+  Generated again = client.Run(Request(9, 100));
+  while (base::ReasonOf(again.status) == Reason::kEngramUnavailable) {
+    again = client.Run(Request(9, 100));  // until the worker has the view too
+  }
+  ExpectSame(again, whole);
+}
+
+TEST(MeshMemoryTest, AStoreThatComesBackInTimeIsWaitedFor) {
+  MeshSpec spec = Spec();
+  spec.attention_flags = {"--memory-cache-rows", "0", "--memory-wait-ms", "60000",
+                          "--no-prefix-cache"};
+  LocalMesh mesh(spec);
+  ASSERT_TRUE(mesh.WaitReady());
+  Client client(mesh);
+  const Generated whole = client.Run(Request(9, 200));
+  SlowReader running(client, Request(9, 200));
+  ASSERT_TRUE(running.Read(5));
+  mesh.process("engram").Signal(SIGKILL);
+  mesh.process("engram").Wait(test_support::kPatience);
+  mesh.Restart("engram");
+  const absl::Status finished = running.Finish();
+  EXPECT_TRUE(finished.ok()) << finished;
+  EXPECT_EQ(running.hashes(), whole.logits_hashes);
+}
+
+}  // namespace
+}  // namespace expertmesh
