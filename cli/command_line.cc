@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "absl/strings/str_join.h"
+#include "cli/engram_flags.h"
 #include "cli/model_commands.h"
 #include "cli/tokenizer_commands.h"
 #include "model/writer/converter.h"
@@ -180,7 +181,7 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   app.require_subcommand(1);
   app.footer(
       "Example:\n  expertmesh model show build/models/tiny-v3\n"
-      "More: expertmesh model --help, expertmesh tokenizer --help, expertmesh model init --help");
+      "More: expertmesh model --help, expertmesh tokenizer --help, expertmesh engram --help");
   CLI::App* model = app.add_subcommand("model", "Make and inspect model directories");
   model->require_subcommand(1);
   model->footer("Examples: expertmesh model init --help, expertmesh model show --help");
@@ -188,6 +189,8 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   tokenizer->require_subcommand(1);
   tokenizer->footer("Example:\n  expertmesh tokenizer encode --model build/models/tiny-v3 Hello");
   Command command;
+  EngramFlags engram;
+  engram.Add(app, command);
   EncodeOptions encode;
   DecodeOptions decode;
   ChatPromptOptions chat;

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 
+from mesh import model
 from mesh.build import ROOT, binary, build
 from mesh.errors import MeshError
 from mesh.suites import tokenizer_parity
 
+MODELS = {"engram": ("bench-1b-full",)}  # presets that a benchmark wants as arguments
 TOKENIZER = "tokenizer"  # a script: its peer is a Python package
 
 
@@ -34,5 +36,6 @@ def run(args: argparse.Namespace) -> int:
     if args.name == TOKENIZER:
         return 1 if tokenizer_parity("--speed").failed else 0
     target = f"{args.name}_bench"
-    build((target,))
-    return subprocess.run([str(binary(target))], check=False).returncode
+    build((target, "expertmesh"))
+    models = [str(model.preset(name)) for name in MODELS.get(args.name, ())]
+    return subprocess.run([str(binary(target)), *models], check=False).returncode
