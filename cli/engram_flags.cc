@@ -26,7 +26,7 @@ void EngramFlags::Add(CLI::App& app, std::function<absl::Status(const Output&)>&
       "  expertmesh engram update --store 127.0.0.1:7300 --layer 1 --input rows.txt\n"
       "  expertmesh engram publish --store 127.0.0.1:7300 665cc199\n"
       "  expertmesh engram rollback --store 127.0.0.1:7300\n"
-      "Against ./mesh up: ./mesh status --json names the store's address.");
+      "Under ./mesh up: --store unix:/tmp/expertmesh-UID-KEY/engram.sock (ls /tmp/expertmesh-*)");
   const auto add = [&](const char* name, const char* text, auto run) {
     CLI::App* sub = engram->add_subcommand(name, text);
     AddStore(*sub);

@@ -13,7 +13,9 @@
 #include "services/rpc/channel.h"
 #include "services/rpc/identity.h"
 #include "services/rpc/status.h"
+#include "tests/support/child_process.h"
 #include "tests/support/local_mesh.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/tiny_model.h"
 
 namespace expertmesh {
@@ -215,6 +217,47 @@ TEST(MeshMemoryTest, ALaneKeepsTheVersionItBeganWith) {
   ExpectSame(client.Run(Request(5, 300, second)), new_run);
   EXPECT_EQ(base::ReasonOf(client.Run(Request(5, 3, "nothing")).status),
             Reason::kEngramVersionNotFound);
+}
+
+// `expertmesh engram` against the running store.
+TEST(MeshMemoryTest, TheCommandLineChangesAndRollsBack) {
+  LocalMesh mesh(Spec());
+  ASSERT_TRUE(mesh.WaitReady());
+  Client client(mesh);
+  const std::string first = client.Current();
+  const test_support::TempDir dir;
+  std::string line = "7";
+  for (size_t i = 0; i < kWidth; ++i) line += " 0.5";
+  test_support::WriteFile(dir / "rows.txt", "# row, values\n" + line + "\n");
+  test_support::WriteFile(dir / "short.txt", "7 0.5\n");
+  int runs = 0;
+  const auto run = [&](std::vector<std::string> words, int code) {
+    std::vector<std::string> argv = {"expertmesh", "engram"};
+    argv.insert(argv.end(), words.begin(), words.end());
+    argv.insert(argv.end(), {"--store", mesh.Address("engram")});
+    test_support::ChildProcess process(argv, dir / ("log-" + std::to_string(runs++)));
+    EXPECT_EQ(process.Wait(test_support::kPatience), code) << process.Log();
+    return process.Log();
+  };
+  EXPECT_THAT(run({"list"}, 0), testing::HasSubstr(first));
+  const std::string update = run(
+      {"update", "--layer", "1", "--input", dir / "rows.txt", "--principal", "ops", "--publish"},
+      0);
+  const std::string second = client.Current();
+  EXPECT_NE(second, first);
+  EXPECT_THAT(update, testing::HasSubstr(second));
+  EXPECT_THAT(run({"rollback"}, 0), testing::HasSubstr(first));
+  EXPECT_EQ(client.Current(), first);
+  EXPECT_THAT(run({"publish", second.substr(0, 10)}, 0), testing::HasSubstr(second));
+  EXPECT_EQ(client.Current(), second);
+  EXPECT_THAT(run({"prune", "--keep", "1"}, 1), testing::HasSubstr("less than ten minutes"));
+  EXPECT_THAT(run({"prune", "--keep", "1", "--force"}, 0), testing::HasSubstr(first));
+  const std::string audit = run({"audit"}, 0);
+  EXPECT_THAT(audit, testing::HasSubstr("anonymous/ops  update  done"));
+  EXPECT_THAT(audit, testing::HasSubstr("prune  refused"));
+  EXPECT_THAT(run({"update", "--layer", "1", "--input", dir / "short.txt"}, 1),
+              testing::HasSubstr("expertmesh: line 1: expected a row id and 32 values"));
+  EXPECT_THAT(run({"publish", "nothing"}, 1), testing::HasSubstr("no version nothing"));
 }
 
 TEST(MeshMemoryTest, OneOfTwoStoresMayDie) {
