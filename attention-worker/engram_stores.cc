@@ -40,7 +40,7 @@ struct EngramStores::PinCall {
 namespace {
 
 absl::Status Refusal(const EngramStores::Store& store, const grpc::Status& status) {
-  const absl::Status why = rpc::FromGrpcStatus(status);
+  absl::Status why = rpc::FromGrpcStatus(status);
   const Reason reason = base::ReasonOf(why);
   if (reason != Reason::kPeerLost && reason != Reason::kDeadlineExceeded) return why;
   return Error(Reason::kEngramUnavailable,

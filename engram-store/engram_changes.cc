@@ -142,6 +142,7 @@ absl::StatusOr<std::vector<ChangedBlock>> EngramTables::ChangeBlocks(
   std::map<uint64_t, std::vector<size_t>> places;  // block → places in ids
   for (size_t i = 0; i < ids.size(); ++i) places[ids[i] / shape.rows_per_block()].push_back(i);
   std::vector<uint64_t> blocks;
+  blocks.reserve(places.size());
   for (const auto& [block, in_block] : places) blocks.push_back(block);
   std::vector<ChangedBlock> changed;
   const auto change = [&](uint64_t block, std::span<const std::byte> old) -> absl::Status {
@@ -319,6 +320,7 @@ absl::StatusOr<std::vector<std::string>> EngramTables::Prune(const Caller& calle
                                drafts, leases_.Leased(clock_.Now()));
   }
   std::vector<std::string> names;
+  names.reserve(gone.size());
   for (const VersionRecord& v : gone) names.push_back(v.version);
   if (gone.empty()) return names;
   if (const absl::Status status = Remove(caller, std::move(gone), query); !status.ok()) {
@@ -345,8 +347,7 @@ absl::Status EngramTables::Remove(const Caller& caller, std::vector<VersionRecor
     left = catalogue_.List("", "");
     CountLocked();
   }
-  const absl::Status removed =
-      db_->RemoveVersions(gone, left, AuditOf(caller, "prune", query, names));
+  absl::Status removed = db_->RemoveVersions(gone, left, AuditOf(caller, "prune", query, names));
   if (!removed.ok()) {
     for (const VersionRecord& v : gone) {
       {

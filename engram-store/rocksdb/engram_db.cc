@@ -187,6 +187,7 @@ absl::Status EngramDb::Impl::CheckFormat() {
 absl::Status EngramDb::Impl::OpenAll() {
   const rocksdb::Options options = DbOptions();
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  descriptors.reserve(kFamilyCount);
   for (const char* name : kFamilyNames) descriptors.emplace_back(name, options);
   rocksdb::DB* opened = nullptr;
   EM_RETURN_IF_ERROR(From(rocksdb::DB::Open(options, directory, descriptors, &families, &opened)));
