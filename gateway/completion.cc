@@ -8,7 +8,9 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "gateway/core/http_target.h"
+#include "gateway/core/messages_response.h"
+#include "gateway/core/openai_response.h"
+#include "gateway/core/responses_response.h"
 #include "services/base/random.h"
 #include "services/base/status.h"
 
@@ -28,7 +30,20 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 
 std::string NewDigits() { return absl::StrCat(absl::Hex(base::EntropyU64(), absl::kZeroPad16)); }
 
-std::string AnswerId(bool chat) { return absl::StrCat(chat ? "chatcmpl-" : "cmpl-", NewDigits()); }
+ParsedRequest Parse(Door door, std::string_view body) {
+  switch (door) {
+    case Door::kCompletions:
+      return ParseCompletionRequest(body);
+    case Door::kResponses:
+      return ParseResponsesRequest(body);
+    case Door::kMessages:
+      return ParseMessagesRequest(body);
+    case Door::kCountTokens:
+      return ParseMessagesRequest(body, true);
+    default:
+      return ParseChatRequest(body);
+  }
+}
 
 }  // namespace
 
@@ -58,12 +73,19 @@ void Completion::Abort(const absl::Status& why) {
   waker_.Wake();
 }
 
-asio::awaitable<int> Completion::Run(bool chat, const std::string& body) {
+asio::awaitable<int> Completion::Run(Door door, const std::string& body) {
+  door_ = door;
   auto prepare = [&]() -> asio::awaitable<std::variant<Prepared, ApiError>> {
-    co_return Prepare(chat, body);
+    co_return Prepare(body);
   };
   auto prepared = co_await asio::co_spawn(workers_, prepare, asio::use_awaitable);
   if (const auto* bad = std::get_if<ApiError>(&prepared)) co_return co_await Refuse(*bad);
+  if (door_ == Door::kCountTokens) {
+    const auto& prompt = std::get<Prepared>(prepared).generate.segments(0).tokens();
+    const HttpReply reply{.body = TokenCountBody(static_cast<size_t>(prompt.ids_size()))};
+    co_await connection_.Reply(reply, request_id_);
+    co_return 200;
+  }
   connection_.BeginWatch([this] { waker_.Wake(); });
   api_.metrics->inflight_requests.Add(1);
   auto& ready = std::get<Prepared>(prepared);
@@ -78,29 +100,49 @@ asio::awaitable<int> Completion::Run(bool chat, const std::string& body) {
   co_return status;
 }
 
-std::variant<Completion::Prepared, ApiError> Completion::Prepare(bool chat,
-                                                                 const std::string& body) const {
-  auto parsed = chat ? ParseChatRequest(body) : ParseCompletionRequest(body);
+std::variant<Completion::Prepared, ApiError> Completion::Prepare(const std::string& body) const {
+  auto parsed = Parse(door_, body);
   if (auto* bad = std::get_if<ApiError>(&parsed)) return std::move(*bad);
-  const ApiRequest& request = std::get<ApiRequest>(parsed);
-  auto generate = ToGenerateRequest(api_, request);
-  if (!generate.ok()) return FromStatus(generate.status());
-  generate->set_request_id(request_id_);
   Prepared out;
-  out.options = {.stream = request.stream,
-                 .choices = request.choices,
-                 .call_prefix = absl::StrCat("call_", NewDigits()),
-                 .decode = ToDecodeOptions(api_, request)};
-  out.head.chat = chat;
-  out.head.id = AnswerId(chat);
-  out.head.created = std::time(nullptr);
-  out.head.model = api_.model;
-  out.head.include_usage = request.include_usage;
-  out.head.thinking = out.options.decode.end_of_reasoning.has_value();
-  out.head.logprobs = request.logprobs;
-  out.head.choices = request.choices;
+  out.request = std::move(std::get<ApiRequest>(parsed));
+  auto generate = ToGenerateRequest(api_, out.request);
+  if (!generate.ok()) return FromStatus(generate.status());
   out.generate = *std::move(generate);
+  out.generate.set_request_id(request_id_);
+  out.options = {.stream = out.request.stream,
+                 .choices = out.request.choices,
+                 .call_prefix = absl::StrCat("call_", NewDigits()),
+                 .decode = ToDecodeOptions(api_, out.request)};
   return out;
+}
+
+std::unique_ptr<AnswerFormat> Completion::MakeFormat(const Prepared& prepared) const {
+  const ApiRequest& request = prepared.request;
+  const int64_t now = std::time(nullptr);
+  if (door_ == Door::kMessages) {
+    return std::make_unique<MessagesFormat>("msg_" + NewDigits(), api_.model);
+  }
+  if (door_ == Door::kResponses) {
+    return std::make_unique<ResponsesFormat>(
+        ResponsesHead{.digits = NewDigits(),
+                      .created = now,
+                      .model = api_.model,
+                      .temperature = request.temperature,
+                      .top_p = request.top_p,
+                      .max_tokens = request.max_tokens,
+                      .parallel_calls = request.parallel_calls});
+  }
+  const bool chat = door_ == Door::kChat;
+  return std::make_unique<OpenAiFormat>(
+      AnswerHead{.chat = chat,
+                 .id = (chat ? "chatcmpl-" : "cmpl-") + NewDigits(),
+                 .created = now,
+                 .model = api_.model,
+                 .fingerprint = "fp_" + target_->revision.substr(0, kFingerprintDigits),
+                 .thinking = prepared.options.decode.end_of_reasoning.has_value(),
+                 .include_usage = request.include_usage,
+                 .logprobs = request.logprobs,
+                 .choices = request.choices});
 }
 
 asio::awaitable<int> Completion::Generate(Prepared prepared) {
@@ -109,14 +151,12 @@ asio::awaitable<int> Completion::Generate(Prepared prepared) {
     const ApiError error = FromStatus(target.status());
     co_return co_await Refuse(error);
   }
-  prepared.head.fingerprint = absl::StrCat("fp_", target->revision.substr(0, kFingerprintDigits));
   worker_ = target->worker;
   target_ = *std::move(target);
   stream_ = prepared.options.stream;
   generate_ = std::move(prepared.generate);
   choices_.resize(prepared.options.choices);
-  answer_.emplace(std::make_unique<OpenAiFormat>(std::move(prepared.head)), *api_.tokenizer,
-                  prepared.options);
+  answer_.emplace(MakeFormat(prepared), *api_.tokenizer, prepared.options);
   BeginChoice(0);
   const int status = co_await Pump();
   choices_.clear();  // cancels what runs
@@ -263,8 +303,10 @@ asio::awaitable<int> Completion::Fail(const absl::Status& status) {
 asio::awaitable<int> Completion::Refuse(const ApiError& error) {
   error_code_ = error.code;
   api_.metrics->CountError(error);
-  const HttpReply reply{
-      .status = error.http_status, .body = ErrorBody(error), .retry_after_s = error.retry_after_s};
+  const bool messages = door_ == Door::kMessages || door_ == Door::kCountTokens;
+  const HttpReply reply{.status = error.http_status,
+                        .body = messages ? MessagesErrorBody(error) : ErrorBody(error),
+                        .retry_after_s = error.retry_after_s};
   co_await connection_.Reply(reply, request_id_);
   co_return error.http_status;
 }

@@ -1,4 +1,4 @@
-// One request of /v1/chat/completions or /v1/completions, from its body to its last byte.
+// One request for an answer, of any dialect, from its body to its last byte.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -12,7 +12,7 @@
 
 #include "gateway/api.h"
 #include "gateway/core/answer.h"
-#include "gateway/core/openai_response.h"
+#include "gateway/core/http_target.h"
 #include "gateway/generation.h"
 #include "gateway/http_connection.h"
 #include "gateway/request_log.h"
@@ -29,7 +29,7 @@ class Completion {
 
   /// Answers on the connection; returns the HTTP status for the counters: 499 where the client left
   /// first.
-  boost::asio::awaitable<int> Run(bool chat, const std::string& body);
+  boost::asio::awaitable<int> Run(Door door, const std::string& body);
   /// Ends the answer soon with `why`. On the strand.
   void Abort(const absl::Status& why);
   /// What the log says of it, after Run; without endpoint and status.
@@ -40,7 +40,7 @@ class Completion {
   using Await = boost::asio::awaitable<T>;
 
   struct Prepared {
-    AnswerHead head;
+    ApiRequest request;
     Answer::Options options;
     inference::v1::GenerateRequest generate;
   };
@@ -51,7 +51,8 @@ class Completion {
     bool length = false;  // stopped at a limit
   };
   /// Parses and tokenizes; on a worker thread.
-  std::variant<Prepared, ApiError> Prepare(bool chat, const std::string& body) const;
+  std::variant<Prepared, ApiError> Prepare(const std::string& body) const;
+  std::unique_ptr<AnswerFormat> MakeFormat(const Prepared& prepared) const;
 
   Await<int> Generate(Prepared prepared);
   Await<int> Pump();
@@ -71,6 +72,7 @@ class Completion {
   HttpConnection& connection_;
   const boost::asio::any_io_executor workers_;
   const std::string request_id_;
+  Door door_ = Door::kChat;
   Waker waker_;
   std::string worker_;  // name of the one that answers
   bool stream_ = false;

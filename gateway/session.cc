@@ -64,7 +64,8 @@ awaitable<void> Session::Answer(const Request& request) {
     const ApiError error =
         ClientError(404, "unknown_url",
                     absl::StrCat("there is nothing at ", target.path,
-                                 "; see /v1/chat/completions, /v1/completions and /v1/models"));
+                                 "; see /v1/chat/completions, /v1/completions, /v1/responses, "
+                                 "/anthropic/v1/messages and /v1/models"));
     co_return co_await Refuse(endpoint, error);
   }
   const std::string method = MethodOf(target.door);
@@ -75,8 +76,11 @@ awaitable<void> Session::Answer(const Request& request) {
     const std::string allow = method == "GET" ? "GET, HEAD" : method;
     co_return co_await Refuse(endpoint, error, allow);
   }
-  if (target.door == Door::kChat || target.door == Door::kCompletions) {
-    co_return co_await Complete(target.door, request);
+  if (IsGeneration(target.door)) co_return co_await Complete(target.door, request);
+  if (target.door == Door::kEmbeddings) {
+    const ApiError error = ClientError(
+        404, "unknown_url", "this mesh makes no embeddings: its model generates text only");
+    co_return co_await Refuse(endpoint, error);
   }
   HttpReply reply = Page(target);
   reply.head_only = head;
@@ -124,7 +128,7 @@ awaitable<void> Session::Complete(Door door, const Request& request) {
   }
   Completion completion(api_, *connection_, workers_, request_id_);
   running_ = &completion;
-  const int status = co_await completion.Run(door == Door::kChat, request.body());
+  const int status = co_await completion.Run(door, request.body());
   running_ = nullptr;
   api_.metrics->CountAnswer(endpoint, status);
   RequestRecord record = completion.record();

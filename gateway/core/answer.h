@@ -30,7 +30,8 @@ class Answer {
   /// Facts of the first step; no event.
   void SetPrompt(uint32_t prompt_tokens, uint32_t cached_tokens);
 
-  /// The first events of a stream.
+  /// The first events of a stream, if nothing has gone out yet: they also come by themselves before
+  /// the first token.
   std::string Begin();
   std::string OnToken(uint32_t choice, const AnswerToken& token);
   /// The choice ended by what it says (a stop string): stop its worker and call EndChoice.
@@ -58,6 +59,7 @@ class Answer {
 
   const std::unique_ptr<AnswerFormat> format_;
   const bool stream_;
+  bool begun_ = false;
   const std::string call_prefix_;
   std::vector<std::unique_ptr<Choice>> choices_;
   Usage usage_;

@@ -7,16 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/core/request_fields.h"
-#include "model/tokenizer/utf8.h"
 
 namespace expertmesh::gateway {
 namespace {
 
 namespace json = boost::json;
 
-constexpr size_t kMessagesMax = 10000;
-constexpr size_t kDepthMax = 32;
-constexpr size_t kValuesMax = size_t{2} << 20;  // JSON values of a body: bounds what parsing takes
 constexpr uint32_t kCompletionTokensDefault = 16;
 
 Failure TakeContent(const json::value& v, const std::string& field, std::string& out) {
@@ -156,46 +152,6 @@ Failure TakePrompt(const json::object& body, ApiRequest& request) {
     if (!id.is_int64() || id.as_int64() < 0 || id.as_int64() > UINT32_MAX) return bad;
     request.prompt_tokens.push_back(static_cast<uint32_t>(id.as_int64()));
   }
-  return std::nullopt;
-}
-
-// At most one more than the values of the text, without parsing it: separators outside of strings.
-size_t CountValues(std::string_view text) {
-  size_t count = 1;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == ',' || c == ':' || c == '[' || c == '{') {
-      ++count;
-    }
-  }
-  return count;
-}
-
-Failure BadJson(std::string what) {
-  return ClientError(400, "invalid_json", absl::StrCat("the body is not usable JSON: ", what));
-}
-
-Failure ParseBody(std::string_view body, json::storage_ptr storage, json::value& out) {
-  if (const auto at = model::FindInvalidUtf8(body)) {
-    return ClientError(400, "invalid_utf8", absl::StrCat("the body is not UTF-8 at byte ", *at));
-  }
-  if (CountValues(body) > kValuesMax) {
-    return BadJson(absl::StrCat("it has more than ", kValuesMax, " values"));
-  }
-  json::parse_options options;
-  options.max_depth = kDepthMax;
-  json::parser parser(std::move(storage), options);
-  boost::system::error_code error;
-  const size_t read = parser.write(body.data(), body.size(), error);
-  if (error) return BadJson(absl::StrCat(error.message(), " at byte ", read));
-  out = parser.release();
-  if (!out.is_object()) return BadJson("it must be an object");
   return std::nullopt;
 }
 

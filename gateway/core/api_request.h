@@ -1,6 +1,6 @@
-// Request bodies of /v1/chat/completions and /v1/completions, checked field by field. Every field
-// is honoured, ignored by a written list, or refused by name (gateway/README.md). Pure; never
-// aborts on any bytes.
+// Request bodies of /v1/chat/completions, /v1/completions, /v1/responses and
+// /anthropic/v1/messages, checked field by field into one form. Every field is honoured, ignored by
+// a written list, or refused by name (gateway/README.md). Pure; never aborts on any bytes.
 #pragma once
 
 #include <cstdint>
@@ -53,5 +53,8 @@ using ParsedRequest = std::variant<ApiRequest, ApiError>;
 
 ParsedRequest ParseChatRequest(std::string_view body);
 ParsedRequest ParseCompletionRequest(std::string_view body);
+ParsedRequest ParseResponsesRequest(std::string_view body);
+/// `counting`: for count_tokens, which needs no max_tokens.
+ParsedRequest ParseMessagesRequest(std::string_view body, bool counting = false);
 
 }  // namespace expertmesh::gateway

@@ -1,6 +1,7 @@
 #include "gateway/core/http_target.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 
@@ -54,10 +55,22 @@ HttpTarget ParseTarget(std::string_view target) {
     out.door = Door::kHint;
     return out;
   }
-  if (path.starts_with("/v1/")) path.remove_prefix(3);
-  if (path == "/chat/completions") out.door = Door::kChat;
-  if (path == "/completions") out.door = Door::kCompletions;
-  if (path == "/models") out.door = Door::kModels;
+  for (const std::string_view prefix : {"/beta", "/anthropic", "/v1"}) {
+    if (path.starts_with(prefix) && path.substr(prefix.size()).starts_with('/')) {
+      path.remove_prefix(prefix.size());
+    }
+  }
+  constexpr std::pair<std::string_view, Door> kDoors[] = {
+      {"/chat/completions", Door::kChat},
+      {"/completions", Door::kCompletions},
+      {"/responses", Door::kResponses},
+      {"/messages", Door::kMessages},
+      {"/messages/count_tokens", Door::kCountTokens},
+      {"/embeddings", Door::kEmbeddings},
+      {"/models", Door::kModels}};
+  for (const auto& [name, door] : kDoors) {
+    if (path == name) out.door = door;
+  }
   if (path.starts_with(kModelsPrefix) && path.size() > kModelsPrefix.size()) {
     out.door = Door::kModel;
     out.model = PercentDecoded(path.substr(kModelsPrefix.size()));
@@ -66,7 +79,20 @@ HttpTarget ParseTarget(std::string_view target) {
 }
 
 const char* MethodOf(Door door) {
-  return door == Door::kChat || door == Door::kCompletions ? "POST" : "GET";
+  return IsGeneration(door) || door == Door::kEmbeddings ? "POST" : "GET";
+}
+
+bool IsGeneration(Door door) {
+  switch (door) {
+    case Door::kChat:
+    case Door::kCompletions:
+    case Door::kResponses:
+    case Door::kMessages:
+    case Door::kCountTokens:
+      return true;
+    default:
+      return false;
+  }
 }
 
 const char* EndpointLabel(Door door) {
@@ -75,11 +101,17 @@ const char* EndpointLabel(Door door) {
       return "chat_completions";
     case Door::kCompletions:
       return "completions";
+    case Door::kResponses:
+      return "responses";
+    case Door::kMessages:
+    case Door::kCountTokens:
+      return "messages";
     case Door::kModels:
     case Door::kModel:
       return "models";
     case Door::kUnknown:
     case Door::kHint:
+    case Door::kEmbeddings:
       break;
   }
   return "other";

@@ -16,13 +16,10 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr size_t kStopsMax = 16;
 constexpr size_t kStopBytesMax = 1024;
-constexpr int64_t kTokensMax = 1 << 30;
 constexpr int64_t kChoicesMax = 8;
 constexpr int64_t kTopLogprobsMax = 20;
 constexpr size_t kBiasesMax = 1024;
-constexpr size_t kToolsMax = 128;
 constexpr size_t kNameBytesMax = 64;
 
 // Fields that change nothing here, whatever they say. The list is in gateway/README.md.
@@ -37,6 +34,13 @@ constexpr std::array<std::string_view, 10> kIgnored = {"user",
                                                        "prompt_cache_retention",
                                                        "safety_identifier"};
 
+std::optional<double> Number(const json::value& v) {
+  if (v.is_int64()) return static_cast<double>(v.as_int64());
+  if (v.is_uint64()) return static_cast<double>(v.as_uint64());
+  if (v.is_double() && std::isfinite(v.as_double())) return v.as_double();
+  return std::nullopt;
+}
+
 struct Rule;
 using Check = Failure (*)(const Rule& rule, const json::value& value, ApiRequest& request);
 
@@ -47,21 +51,19 @@ struct Rule {
   std::string_view only = {};  // the one value a field may have, for the message
 };
 
-std::string_view View(const json::string& s) { return {s.data(), s.size()}; }
+Failure Unsupported(const Rule& rule) { return UnsupportedField(rule.field, rule.only); }
 
-std::optional<double> Number(const json::value& v) {
-  if (v.is_int64()) return static_cast<double>(v.as_int64());
-  if (v.is_uint64()) return static_cast<double>(v.as_uint64());
-  if (v.is_double() && std::isfinite(v.as_double())) return v.as_double();
-  return std::nullopt;
+Failure TakeEffort(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeEffortName(rule.field, v, request);
 }
 
-Failure Unsupported(const Rule& rule) {
-  std::string what = "is not supported by this version";
-  if (!rule.only.empty()) absl::StrAppend(&what, "; it may only be ", std::string(rule.only));
-  ApiError error = BadField(rule.field, what);
-  error.code = "unsupported_parameter";
-  return error;
+Failure TakeTool(const std::string& at, const json::value& v, ApiRequest& request) {
+  if (TypeOf(v) != "function") return BadField(at + ".type", R"(must be "function")");
+  const json::value* function = FindField(v.as_object(), "function");
+  if (function == nullptr || !function->is_object()) {
+    return BadField(at + ".function", "must be an object");
+  }
+  return TakeFunction(at + ".function", function->as_object(), "parameters", request);
 }
 
 Failure TakeTemperature(const Rule& rule, const json::value& v, ApiRequest& request) {
@@ -80,25 +82,6 @@ Failure TakeTopP(const Rule& rule, const json::value& v, ApiRequest& request) {
     return BadField(rule.field, "must be a number above 0 and at most 1");
   }
   request.top_p = top_p;
-  return std::nullopt;
-}
-
-Failure TakeCount(std::string_view field, const json::value& v, int64_t low, int64_t high,
-                  uint32_t& out) {
-  if (!v.is_int64() || v.as_int64() < low || v.as_int64() > high) {
-    return BadField(field, absl::StrCat("must be an integer from ", low, " to ", high));
-  }
-  out = static_cast<uint32_t>(v.as_int64());
-  return std::nullopt;
-}
-
-Failure TakeFloat(std::string_view field, const json::value& v, double low, double high,
-                  float& out) {
-  const auto number = Number(v);
-  if (!number || *number < low || *number > high) {
-    return BadField(field, absl::StrCat("must be a number from ", low, " to ", high));
-  }
-  out = static_cast<float>(*number);
   return std::nullopt;
 }
 
@@ -146,12 +129,6 @@ Failure TakeSeed(const Rule& rule, const json::value& v, ApiRequest& request) {
   return std::nullopt;
 }
 
-Failure TakeBool(std::string_view field, const json::value& v, bool& out) {
-  if (!v.is_bool()) return BadField(field, "must be true or false");
-  out = v.as_bool();
-  return std::nullopt;
-}
-
 Failure TakeStream(const Rule& rule, const json::value& v, ApiRequest& request) {
   return TakeBool(rule.field, v, request.stream);
 }
@@ -161,14 +138,6 @@ Failure TakeStreamOptions(const Rule& rule, const json::value& v, ApiRequest& re
   const json::value* usage = FindField(v.as_object(), "include_usage");
   if (usage == nullptr) return std::nullopt;
   return TakeBool("stream_options.include_usage", *usage, request.include_usage);
-}
-
-Failure TakeStopString(const std::string& field, const json::value& v, ApiRequest& request) {
-  if (!v.is_string() || v.as_string().empty() || v.as_string().size() > kStopBytesMax) {
-    return BadField(field, absl::StrCat("must be a string of 1 to ", kStopBytesMax, " bytes"));
-  }
-  request.stop.push_back(Text(v.as_string()));
-  return std::nullopt;
 }
 
 Failure TakeStop(const Rule& rule, const json::value& v, ApiRequest& request) {
@@ -192,17 +161,6 @@ Failure TakeThinking(const Rule& rule, const json::value& v, ApiRequest& request
   return std::nullopt;
 }
 
-Failure TakeEffort(const Rule& rule, const json::value& v, ApiRequest& request) {
-  constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium",
-                                                        "high", "xhigh",   "max"};
-  const std::string effort = v.is_string() ? Text(v.as_string()) : std::string();
-  if (std::find(kEfforts.begin(), kEfforts.end(), effort) == kEfforts.end()) {
-    return BadField(rule.field, "must be none, minimal, low, medium, high, xhigh or max");
-  }
-  request.reasoning_effort = effort;
-  return std::nullopt;
-}
-
 Failure TakeChoices(const Rule& rule, const json::value& v, ApiRequest& request) {
   return TakeCount(rule.field, v, 1, kChoicesMax, request.choices);
 }
@@ -223,36 +181,6 @@ Failure TakeParallel(const Rule& rule, const json::value& v, ApiRequest& request
 Failure TakeSuffix(const Rule& rule, const json::value& v, ApiRequest& request) {
   if (!v.is_string()) return BadField(rule.field, "must be a string");
   if (!v.as_string().empty()) request.suffix = Text(v.as_string());
-  return std::nullopt;
-}
-
-Failure TakeTool(const std::string& at, const json::value& v, ApiRequest& request) {
-  if (TypeOf(v) != "function") return BadField(at + ".type", R"(must be "function")");
-  const json::value* function = FindField(v.as_object(), "function");
-  if (function == nullptr || !function->is_object()) {
-    return BadField(at + ".function", "must be an object");
-  }
-  const json::object& fields = function->as_object();
-  const json::value* name = FindField(fields, "name");
-  const std::string text = name != nullptr && name->is_string() ? Text(name->as_string()) : "";
-  const auto allowed = [](unsigned char c) {
-    return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.';
-  };
-  if (text.empty() || text.size() > kNameBytesMax ||
-      !std::all_of(text.begin(), text.end(), allowed)) {
-    return BadField(at + ".function.name",
-                    absl::StrCat("must be 1 to ", kNameBytesMax, " of A-Z a-z 0-9 _ - ."));
-  }
-  const json::value* parameters = FindField(fields, "parameters");
-  if (parameters != nullptr && !parameters->is_object()) {
-    return BadField(at + ".function.parameters", "must be a JSON schema");
-  }
-  const json::value* strict = FindField(fields, "strict");
-  if (strict != nullptr && !(strict->is_bool() && !strict->as_bool())) {
-    const std::string field = at + ".function.strict";
-    return Unsupported({field, nullptr, "false"});
-  }
-  request.tools.push_back(model::PythonJson(*function));
   return std::nullopt;
 }
 
@@ -356,6 +284,113 @@ std::string_view TypeOf(const json::value& value) {
   return type != nullptr && type->is_string() ? View(type->as_string()) : "";
 }
 
+ApiError UnknownField(std::string_view field) {
+  ApiError error = BadField(field, "is not a field of this request");
+  error.code = "unknown_parameter";
+  return error;
+}
+
+ApiError UnsupportedField(std::string_view field, std::string_view only) {
+  std::string what = "is not supported by this version";
+  if (!only.empty()) absl::StrAppend(&what, "; it may only be ", std::string(only));
+  ApiError error = BadField(field, what);
+  error.code = "unsupported_parameter";
+  return error;
+}
+
+Failure TakeFloat(std::string_view field, const json::value& v, double low, double high,
+                  float& out) {
+  const auto number = Number(v);
+  if (!number || *number < low || *number > high) {
+    return BadField(field, absl::StrCat("must be a number from ", low, " to ", high));
+  }
+  out = static_cast<float>(*number);
+  return std::nullopt;
+}
+
+Failure TakeCount(std::string_view field, const json::value& v, int64_t low, int64_t high,
+                  uint32_t& out) {
+  if (!v.is_int64() || v.as_int64() < low || v.as_int64() > high) {
+    return BadField(field, absl::StrCat("must be an integer from ", low, " to ", high));
+  }
+  out = static_cast<uint32_t>(v.as_int64());
+  return std::nullopt;
+}
+
+Failure TakeBool(std::string_view field, const json::value& v, bool& out) {
+  if (!v.is_bool()) return BadField(field, "must be true or false");
+  out = v.as_bool();
+  return std::nullopt;
+}
+
+Failure TakeString(std::string_view field, const json::value& v, std::string& out) {
+  if (!v.is_string()) return BadField(field, "must be a string");
+  out = Text(v.as_string());
+  return std::nullopt;
+}
+
+Failure TakeModel(const json::object& body, ApiRequest& request) {
+  const json::value* model = FindField(body, "model");
+  if (model == nullptr || !model->is_string() || model->as_string().empty()) {
+    return BadField("model", "must be the id of a served model; see /v1/models");
+  }
+  request.model = Text(model->as_string());
+  return std::nullopt;
+}
+
+Failure TakeEffortName(std::string_view field, const json::value& v, ApiRequest& request) {
+  constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium",
+                                                        "high", "xhigh",   "max"};
+  const std::string effort = v.is_string() ? Text(v.as_string()) : std::string();
+  if (std::find(kEfforts.begin(), kEfforts.end(), effort) == kEfforts.end()) {
+    return BadField(field, "must be none, minimal, low, medium, high, xhigh or max");
+  }
+  request.reasoning_effort = effort;
+  return std::nullopt;
+}
+
+Failure TakeStopString(const std::string& field, const json::value& v, ApiRequest& request) {
+  if (!v.is_string() || v.as_string().empty() || v.as_string().size() > kStopBytesMax) {
+    return BadField(field, absl::StrCat("must be a string of 1 to ", kStopBytesMax, " bytes"));
+  }
+  request.stop.push_back(Text(v.as_string()));
+  return std::nullopt;
+}
+
+Failure TakeFunction(const std::string& at, const json::object& function, const char* parameters,
+                     ApiRequest& request) {
+  const json::value* name = FindField(function, "name");
+  const std::string text = name != nullptr && name->is_string() ? Text(name->as_string()) : "";
+  const auto allowed = [](unsigned char c) {
+    return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.';
+  };
+  if (text.empty() || text.size() > kNameBytesMax ||
+      !std::all_of(text.begin(), text.end(), allowed)) {
+    return BadField(at + ".name",
+                    absl::StrCat("must be 1 to ", kNameBytesMax, " of A-Z a-z 0-9 _ - ."));
+  }
+  const json::value* schema = FindField(function, parameters);
+  if (schema != nullptr && !schema->is_object()) {
+    return BadField(absl::StrCat(at, ".", parameters), "must be a JSON schema");
+  }
+  const json::value* strict = FindField(function, "strict");
+  if (strict != nullptr && !(strict->is_bool() && !strict->as_bool())) {
+    return UnsupportedField(at + ".strict", "false");
+  }
+  // Chat tools reach the prompt as they came: an encoding may show every key.
+  if (FindField(function, "type") == nullptr && std::string_view(parameters) == "parameters") {
+    request.tools.push_back(model::PythonJson(function));
+    return std::nullopt;
+  }
+  json::object shown = {{"name", text}};
+  if (const json::value* description = FindField(function, "description")) {
+    shown["description"] = *description;
+  }
+  if (schema != nullptr) shown["parameters"] = *schema;
+  request.tools.push_back(model::PythonJson(shown));
+  return std::nullopt;
+}
+
 Failure TakeFields(const json::object& body, ApiRequest& request) {
   const std::string_view prompt_field = request.chat ? "messages" : "prompt";
   const std::span<const Rule> own_rules =
@@ -366,11 +401,7 @@ Failure TakeFields(const json::object& body, ApiRequest& request) {
     if (std::find(kIgnored.begin(), kIgnored.end(), field) != kIgnored.end()) continue;
     const Rule* rule = FindRule(kCommonRules, field);
     if (rule == nullptr) rule = FindRule(own_rules, field);
-    if (rule == nullptr) {
-      ApiError error = BadField(field, "is not a field of this request");
-      error.code = "unknown_parameter";
-      return error;
-    }
+    if (rule == nullptr) return UnknownField(field);
     if (auto bad = rule->check(*rule, value, request)) return bad;
   }
   // The newer name of max_tokens counts, whichever comes first.
@@ -382,19 +413,14 @@ Failure TakeFields(const json::object& body, ApiRequest& request) {
   if (request.top_logprobs > 0 && !request.logprobs) {
     return BadField("top_logprobs", "needs logprobs: true");
   }
-  const json::value* model = FindField(body, "model");
-  if (model == nullptr || !model->is_string() || model->as_string().empty()) {
-    return BadField("model", "must be the id of a served model; see /v1/models");
-  }
-  request.model = Text(model->as_string());
-  return std::nullopt;
+  return TakeModel(body, request);
 }
 
 Failure RefuseMessageExtras(const json::object& message, const std::string& at) {
   for (const std::string_view name : {"function_call", "audio"}) {
     if (FindField(message, name) == nullptr) continue;
     const std::string field = absl::StrCat(at, ".", std::string(name));
-    return Unsupported({field, nullptr});
+    return UnsupportedField(field, "");
   }
   return std::nullopt;
 }

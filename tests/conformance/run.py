@@ -1,4 +1,5 @@
-"""The PyPI `openai` client against a mesh of its own: what users paste must work unchanged.
+"""PyPI clients (`openai` here, others in clients.py) against a mesh of their own: what users paste
+must work unchanged.
 
 Run by `./mesh test conformance`, with the client in build/venv-conformance. Starts the instance
 `conformance` on a free port, takes it down, and ends with `N passed, N failed`.
@@ -21,12 +22,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import clients
 import openai
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "conformance"
 QUESTION: Any = [{"role": "user", "content": "Explain MoE architecture"}]
-CONTEXT = 512  # of tiny-v3
+CONTEXT = 512  # of tiny
 
 
 class Mesh:
@@ -212,8 +214,9 @@ def wrong_types(mesh: Mesh) -> None:
 
 def unsupported(mesh: Mesh) -> None:
     """What this version does not do is refused by name, never ignored."""
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    wrong: dict[str, Any] = {"n": 2, "logprobs": True, "tools": [tool],
+    strict = {"type": "function", "function": {"name": "f", "strict": True}}
+    wrong: dict[str, Any] = {"n": 9, "top_logprobs": 3, "tools": [strict],
+                             "tool_choice": "required",
                              "response_format": {"type": "json_object"}}
     for field, value in wrong.items():
         body = refused(openai.BadRequestError, lambda: mesh.chat(**{field: value}))
@@ -279,7 +282,8 @@ def lost_experts(mesh: Mesh) -> None:
 CHECKS: list[Callable[[Mesh], None]] = [
     chat_whole, chat_streamed, chat_stream_usage, chat_async, chat_messages, chat_limits,
     chat_seeds, chat_stop, models, completions, unknown_model, out_of_range, wrong_types,
-    unsupported, unknown_field, too_long, unknown_path, hang_up, lost_experts,
+    unsupported, unknown_field, too_long, unknown_path, hang_up, *clients.CASES,
+    lost_experts,  # last: the mesh is less then
 ]
 
 

@@ -1,5 +1,4 @@
-// Bodies of /v1/chat/completions and /v1/completions: a checked request or an error a client can
-// read.
+// Bodies of every door that takes a prompt: a checked request or an error a client can read.
 #include <cmath>
 #include <variant>
 
@@ -28,5 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace expertmesh;
   fuzz::Check(gateway::ParseChatRequest(fuzz::Text(data, size)));
   fuzz::Check(gateway::ParseCompletionRequest(fuzz::Text(data, size)));
+  fuzz::Check(gateway::ParseResponsesRequest(fuzz::Text(data, size)));
+  fuzz::Check(gateway::ParseMessagesRequest(fuzz::Text(data, size)));
   return 0;
 }
