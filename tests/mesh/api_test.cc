@@ -25,6 +25,7 @@ class ApiTest : public testing::Test {
     MeshSpec spec;
     spec.model = TinyModel("tiny");
     spec.slices = {"0-15", "16-31"};
+    spec.engram = true;
     spec.gateway = true;
     mesh_ = std::make_unique<LocalMesh>(spec);
     ready_ = mesh_->WaitReady();

@@ -51,8 +51,11 @@ class FamilyTest : public testing::TestWithParam<std::string> {
   static std::unique_ptr<AttentionModel> Variant(const Config& config, const std::string& profile) {
     const std::string path = *dir_ / ("variant-" + std::to_string(variants_++));
     std::filesystem::create_directory(path);
-    std::filesystem::create_symlink(Directory() + "/model.safetensors",
-                                    path + "/model.safetensors");
+    for (const auto& entry : std::filesystem::directory_iterator(Directory())) {
+      const std::string name = entry.path().filename();
+      if (!name.starts_with("model")) continue;  // weights and their index
+      std::filesystem::create_symlink(entry.path(), path + "/" + name);
+    }
     test_support::WriteFile(path + "/config.json", ConfigJson(config));
     return LoadModel(path, profile);
   }
