@@ -7,6 +7,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "absl/strings/str_cat.h"
 #include "services/base/hash.h"
 #include "services/base/status.h"
 #include "services/telemetry/metric_catalogue.h"
@@ -49,6 +50,7 @@ AttentionEngine::AttentionEngine(const model::AttentionModel& model, ExpertDispa
       decode_seconds_(metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "decode"}})),
       prefill_seconds_(
           metrics.GetHistogram(metric::kAttentionStepDuration, {{"phase", "prefill"}})),
+      constraint_seconds_(metrics.GetHistogram(metric::kAttentionConstraintDuration)),
       metrics_(metrics) {
   load_.pages_total = options_.scheduler.pages_total;
   thread_ = std::thread([this] { Run(); });
@@ -331,16 +333,34 @@ void AttentionEngine::CountDropped(size_t tokens, Reason reason) {
       .Add(static_cast<double>(tokens));
 }
 
-// The next token; its logprob is that of the logits as the model gave them.
+// Tokens that the lane's grammar forbids now, and those that are never chosen.
+std::vector<bool> AttentionEngine::MaskOf(Lane& lane, size_t vocab) {
+  const base::Instant start = clock_.Now();
+  const model::TokenSet allowed = lane.matcher()->Allowed(lane.length_max() - lane.tokens().size());
+  std::vector<bool> masked(vocab);
+  for (uint32_t id = 0; id < vocab; ++id) masked[id] = !allowed.Has(id);
+  for (const uint32_t id : options_.end_tokens) {
+    if (id < vocab) masked[id] = !lane.matcher()->complete();
+  }
+  for (size_t id = 0; id < options_.masked_tokens.size(); ++id) {
+    if (options_.masked_tokens[id]) masked[id] = true;
+  }
+  constraint_seconds_.Observe(Seconds(clock_.Now() - start));
+  return masked;
+}
+
+// The next token; its logprob is that of the logits as the model gave them. `masked`: never chosen.
 model::SampledToken AttentionEngine::Choose(const Lane& lane, std::span<const float> logits,
-                                            float uniform) const {
+                                            float uniform, const std::vector<bool>& masked) const {
   const model::SamplingParams& params = lane.request().sampling;
-  if (!params.adjusts()) return model::Sample(logits, params, uniform, options_.masked_tokens);
+  if (!params.adjusts() && !lane.request().grammar) {
+    return model::Sample(logits, params, uniform, masked);
+  }
   std::vector<float> adjusted(logits.begin(), logits.end());
   const std::span<const uint32_t> tokens(lane.tokens());
   const size_t prompt = lane.request().prompt.size();
   model::AdjustLogits(adjusted, params, tokens.first(prompt), tokens.subspan(prompt));
-  model::SampledToken sampled = model::Sample(adjusted, params, uniform, options_.masked_tokens);
+  model::SampledToken sampled = model::Sample(adjusted, params, uniform, masked);
   if (sampled.id != UINT32_MAX) sampled.logprob = model::LogprobOf(logits, sampled.id);
   return sampled;
 }
@@ -351,7 +371,17 @@ void AttentionEngine::TakeToken(Running& running, std::span<const float> logits)
   LaneToken token;
   token.position = lane.PositionOf(lane.tokens().size());
   const float u = model::UniformOf(request.seed, request.choice, token.position);
-  const model::SampledToken sampled = Choose(lane, logits, u);
+  std::vector<bool> constrained;
+  if (lane.matcher() != nullptr) {
+    constrained = MaskOf(lane, logits.size());
+    if (std::find(constrained.begin(), constrained.end(), false) == constrained.end()) {
+      End(lane.id(), Error(Reason::kSchemaUnsupported,
+                           "no token of the vocabulary goes on with the constrained answer"));
+      return;
+    }
+  }
+  const model::SampledToken sampled =
+      Choose(lane, logits, u, lane.matcher() != nullptr ? constrained : options_.masked_tokens);
   if (sampled.id == UINT32_MAX) {
     End(lane.id(), Error(Reason::kNonFinite, "the logits hold a NaN"));
     return;
@@ -365,6 +395,13 @@ void AttentionEngine::TakeToken(Running& running, std::span<const float> logits)
   if (request.return_logits) token.logits.assign(logits.begin(), logits.end());
   generated_tokens_.Add();
   const auto finish = lane.Append(token.id, options_.end_tokens);
+  if (lane.off_grammar()) {
+    End(lane.id(),
+        Error(Reason::kInvalidArgument, absl::StrCat("token ", token.id,
+                                                     " or one before it was given, and the "
+                                                     "constraint does not allow it there")));
+    return;
+  }
   running.sink->OnToken(token);
   if (finish == FinishReason::kParked || (!finish && !running.park_waiters.empty())) {
     Park(running);

@@ -158,7 +158,9 @@ class AttentionEngine {
   /// Why a row of the last step died.
   absl::Status FailureOf(size_t row) const;
   void CountDropped(size_t tokens, base::Reason reason);
-  model::SampledToken Choose(const Lane& lane, std::span<const float> logits, float uniform) const;
+  std::vector<bool> MaskOf(Lane& lane, size_t vocab);
+  model::SampledToken Choose(const Lane& lane, std::span<const float> logits, float uniform,
+                             const std::vector<bool>& masked) const;
   void TakeToken(Running& running, std::span<const float> logits);
   void End(base::LaneId lane, const absl::StatusOr<LaneEnd>& end);
   void EndExpired();
@@ -184,7 +186,8 @@ class AttentionEngine {
   telemetry::Gauge running_gauge_, queued_gauge_, kv_ratio_, kv_pages_used_, prefix_pages_;
   telemetry::Counter generated_tokens_, prompt_tokens_, prefix_hit_tokens_, prefix_evictions_;
   telemetry::Counter preemptions_;
-  telemetry::Histogram batch_tokens_, queue_wait_, decode_seconds_, prefill_seconds_;
+  telemetry::Histogram batch_tokens_, queue_wait_, decode_seconds_, prefill_seconds_,
+      constraint_seconds_;
   telemetry::Metrics& metrics_;
   std::thread thread_;
 };

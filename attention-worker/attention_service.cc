@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "attention-worker/constraint_compiler.h"
 #include "services/base/random.h"
 #include "services/base/status.h"
 #include "services/rpc/identity.h"
@@ -89,6 +90,17 @@ absl::Status TakeDebug(const GenerateRequest& request, const WorkerIdentity& ide
   lane.return_state_hash = debug.return_state_hash();
   lane.bypass_prefix_cache = debug.bypass_prefix_cache();
   return TakeForcedExperts(debug, identity, lane);
+}
+
+absl::Status TakeConstraint(const GenerateRequest& request, const WorkerIdentity& identity,
+                            LaneRequest& lane) {
+  if (!request.has_constraint()) return absl::OkStatus();
+  if (identity.constraints == nullptr) {
+    return Error(Reason::kUnsupported, "constraint: the model directory has no tokenizer.json");
+  }
+  EM_ASSIGN_OR_RETURN(lane.grammar, identity.constraints->Compile(request.constraint()));
+  lane.trie = identity.constraints->trie();
+  return absl::OkStatus();
 }
 
 std::string NewLaneName() {
@@ -305,6 +317,7 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
   lane.stop_tokens.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
   lane.deadline = now + budget;
   EM_RETURN_IF_ERROR(TakeDebug(request, identity, lane));
+  EM_RETURN_IF_ERROR(TakeConstraint(request, identity, lane));
   lane.park_after = request.park_after_tokens();
   EM_RETURN_IF_ERROR(CheckRequest(lane, {identity.vocab_size, identity.context}));
   lane.name = NewLaneName();
@@ -328,7 +341,8 @@ void KeepVersion(LaneRequest& lane, std::shared_ptr<const MemoryPin> pin) {
 absl::Status GenerateService::Resume(const GenerateRequest& request, const std::string& tenant,
                                      base::Micros budget, const std::shared_ptr<LaneSink>& sink) {
   if (request.segments_size() > 0 || request.has_sampling() || request.max_tokens() != 0 ||
-      request.stop_token_ids_size() > 0 || request.top_logprobs() != 0 || request.has_debug()) {
+      request.stop_token_ids_size() > 0 || request.top_logprobs() != 0 ||
+      request.has_constraint() || request.has_debug()) {
     return Error(Reason::kInvalidArgument,
                  "with resume_lane only model, request_id and park_after_tokens may be set");
   }

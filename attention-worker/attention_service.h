@@ -11,6 +11,8 @@
 namespace expertmesh::attention_worker {
 
 /// What both gRPC services say about this worker.
+class ConstraintCompiler;
+
 struct WorkerIdentity {
   std::string name;
   std::string model;
@@ -22,6 +24,7 @@ struct WorkerIdentity {
   uint32_t layers = 0;
   uint32_t top_k = 0;
   bool debug_api = false;
+  ConstraintCompiler* constraints = nullptr;  // null: the model has no tokenizer
 };
 
 /// Turns a GenerateRequest into a LaneRequest with a name and a record of its own, or says what is

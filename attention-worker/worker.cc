@@ -169,6 +169,8 @@ absl::Status Worker::StartEngine() {
     EM_ASSIGN_OR_RETURN(const auto tokenizer, model::Tokenizer::Load(options_.model_directory));
     engine.prefix_seed.tokenizer = tokenizer->Hash();
     engine.masked_tokens = tokenizer->PlaceholderMask(identity_.vocab_size);
+    constraints_ = std::make_unique<ConstraintCompiler>(*tokenizer, identity_.vocab_size);
+    identity_.constraints = constraints_.get();
   }
   engine_ = std::make_unique<AttentionEngine>(*model_, *experts_, engine, clock_, metrics_);
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 
 #include "attention-worker/attention_engine.h"
 #include "attention-worker/attention_service.h"
+#include "attention-worker/constraint_compiler.h"
 #include "attention-worker/inproc_experts.h"
 #include "attention-worker/lane_service.h"
 #include "attention-worker/router_link.h"
@@ -68,6 +69,7 @@ class Worker {
   telemetry::Metrics& metrics_;
   base::SteadyClock clock_;
   WorkerIdentity identity_;
+  std::unique_ptr<ConstraintCompiler> constraints_;
   std::unique_ptr<model::AttentionModel> model_;
   std::unique_ptr<ExpertDispatcher> experts_;
   std::unique_ptr<EngramStores> stores_;  // of a model whose memory is in a store

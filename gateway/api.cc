@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "gateway/answer_constraint.h"
 #include "gateway/core/http_target.h"
 #include "model/tokenizer/special_tokens.h"
 #include "services/base/random.h"
@@ -27,13 +28,18 @@ bool Thinks(const Api& api, const ApiRequest& request) {
   return request.thinking || (asked && model::HasThinking(api.encoding));
 }
 
-// The tools go to the first system message, or to one of their own.
-std::vector<model::ChatMessage> WithTools(const ApiRequest& request) {
+// Tools and the schema of the answer go to the first system message, or to one of their own.
+std::vector<model::ChatMessage> WithTools(const Api& api, const ApiRequest& request) {
   std::vector<model::ChatMessage> messages = request.messages;
-  if (request.tools.empty() || request.tool_choice == ToolChoice::kNone) return messages;
+  const bool tools = !request.tools.empty() && request.tool_choice != ToolChoice::kNone;
+  const bool schema =  // the other encodings have no place for it
+      request.answer_schema &&
+      (api.encoding == model::ChatEncoding::kV32 || api.encoding == model::ChatEncoding::kV4);
+  if (!tools && !schema) return messages;
   const bool has_system = messages.front().role == "system" || messages.front().role == "developer";
   if (!has_system) messages.insert(messages.begin(), {.role = "system", .content = ""});
-  messages.front().tools = request.tools;
+  if (tools) messages.front().tools = request.tools;
+  if (schema) messages.front().response_format = *request.answer_schema;
   return messages;
 }
 
@@ -56,7 +62,7 @@ absl::StatusOr<std::vector<uint32_t>> EncodeMessages(const Api& api, const ApiRe
     return Error(Reason::kUnsupported, absl::StrCat("model ", api.model, " has no thinking mode"),
                  {{"param", "thinking"}});
   }
-  return model::EncodeChat(*api.tokenizer, api.encoding, WithTools(request),
+  return model::EncodeChat(*api.tokenizer, api.encoding, WithTools(api, request),
                            {.thinking = Thinks(api, request),
                             .continue_final = request.prefix,
                             .reasoning_effort = EffortOf(request),
@@ -164,6 +170,9 @@ absl::StatusOr<inference::v1::GenerateRequest> ToGenerateRequest(const Api& api,
   EM_RETURN_IF_ERROR(SetSampling(api, request, *out.mutable_sampling()));
   out.set_max_tokens(request.max_tokens);
   out.set_top_logprobs(request.top_logprobs);
+  EM_ASSIGN_OR_RETURN(auto constraint,
+                      ConstraintOf(api, request, ToDecodeOptions(api, request).end_of_reasoning));
+  if (constraint) *out.mutable_constraint() = *std::move(constraint);
   return out;
 }
 

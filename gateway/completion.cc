@@ -123,14 +123,14 @@ std::unique_ptr<AnswerFormat> Completion::MakeFormat(const Prepared& prepared) c
     return std::make_unique<MessagesFormat>("msg_" + NewDigits(), api_.model);
   }
   if (door_ == Door::kResponses) {
-    return std::make_unique<ResponsesFormat>(
-        ResponsesHead{.digits = NewDigits(),
-                      .created = now,
-                      .model = api_.model,
-                      .temperature = request.temperature,
-                      .top_p = request.top_p,
-                      .max_tokens = request.max_tokens,
-                      .parallel_calls = request.parallel_calls});
+    return std::make_unique<ResponsesFormat>(ResponsesHead{.digits = NewDigits(),
+                                                           .created = now,
+                                                           .model = api_.model,
+                                                           .temperature = request.temperature,
+                                                           .top_p = request.top_p,
+                                                           .max_tokens = request.max_tokens,
+                                                           .parallel_calls = request.parallel_calls,
+                                                           .text_format = request.answer_format});
   }
   const bool chat = door_ == Door::kChat;
   return std::make_unique<OpenAiFormat>(

@@ -89,6 +89,16 @@ absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
   return absl::OkStatus();
 }
 
+Lane::Lane(base::LaneId id, LaneRequest request) : id_(id), request_(std::move(request)) {
+  tokens_ = request_.prompt;
+  tokens_.insert(tokens_.end(), request_.history.begin(), request_.history.end());
+  if (!request_.grammar) return;
+  matcher_.emplace(request_.grammar, *request_.trie);
+  for (const uint32_t token : request_.history) {
+    off_grammar_ = off_grammar_ || !matcher_->Accept(token);
+  }
+}
+
 const std::vector<std::vector<uint16_t>>* Lane::ForcedExperts(size_t index) const {
   const auto it = request_.forced_experts.find(PositionOf(index));
   return it == request_.forced_experts.end() ? nullptr : &it->second;
@@ -115,9 +125,11 @@ std::optional<FinishReason> Lane::Append(uint32_t token, const std::vector<uint3
   const auto has = [&](const std::vector<uint32_t>& ids) {
     return std::find(ids.begin(), ids.end(), token) != ids.end();
   };
-  if (!request_.ignore_eos && (has(end_tokens) || has(request_.stop_tokens))) {
-    return FinishReason::kStop;
-  }
+  const bool ends = has(end_tokens);
+  if (matcher_ && !ends && !matcher_->Accept(token)) off_grammar_ = true;
+  if (matcher_ && ends && !matcher_->complete()) off_grammar_ = true;
+  if (!request_.ignore_eos && (ends || has(request_.stop_tokens))) return FinishReason::kStop;
+  if (matcher_ && matcher_->finished()) return FinishReason::kStop;  // nothing may follow
   if (generated() >= request_.max_new_tokens) return FinishReason::kLength;
   if (park_after_ != 0 && generated() >= park_after_) return FinishReason::kParked;
   return std::nullopt;

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "attention-worker/core/prefix_cache.h"
+#include "model/grammar/matcher.h"
 #include "model/sampler.h"
 #include "services/base/clock.h"
 #include "services/base/ids.h"
@@ -31,6 +32,9 @@ struct LaneRequest {
   uint32_t top_logprobs = 0;
   uint32_t max_new_tokens = 0;        // 0 = to the end of the context
   std::vector<uint32_t> stop_tokens;  // besides the model's end tokens
+  /// What the answer may say; null: anything. `trie`: of the model's vocabulary.
+  std::shared_ptr<const model::Grammar> grammar;
+  std::shared_ptr<const model::TokenTrie> trie;
   base::Instant deadline = base::kNever;
   std::string tenant;  // whose prefix cache it uses, who may export it
   /// Tokens that were generated elsewhere before; they count as generated.
@@ -65,10 +69,7 @@ absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds);
 
 class Lane {
  public:
-  Lane(base::LaneId id, LaneRequest request) : id_(id), request_(std::move(request)) {
-    tokens_ = request_.prompt;
-    tokens_.insert(tokens_.end(), request_.history.begin(), request_.history.end());
-  }
+  Lane(base::LaneId id, LaneRequest request);
 
   base::LaneId id() const { return id_; }
   const LaneRequest& request() const { return request_; }
@@ -89,6 +90,11 @@ class Lane {
 
   void set_park_after(uint32_t tokens) { park_after_ = tokens; }
 
+  /// Where the answer stands in its grammar; null without one.
+  model::Matcher* matcher() { return matcher_ ? &*matcher_ : nullptr; }
+  /// A token came that the grammar does not allow (the debug door, a history from elsewhere).
+  bool off_grammar() const { return off_grammar_; }
+
   /// The forced token for the next position, if the debug door names one.
   std::optional<uint32_t> ForcedNext() const;
   /// Takes the next token; says whether the lane ends or parks with it. `end_tokens` are the
@@ -101,6 +107,8 @@ class Lane {
   std::vector<uint32_t> tokens_;
   uint32_t park_after_ = request_.park_after;
   std::optional<BlockChain> blocks_;
+  std::optional<model::Matcher> matcher_;
+  bool off_grammar_ = false;
 };
 
 }  // namespace expertmesh::attention_worker

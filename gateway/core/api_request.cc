@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "gateway/core/answer_shape.h"
 #include "gateway/core/request_fields.h"
 
 namespace expertmesh::gateway {
@@ -165,6 +166,7 @@ ParsedRequest ParseChatRequest(std::string_view body) {
   const json::object& fields = parsed.as_object();
   if (auto bad = TakeFields(fields, request)) return *std::move(bad);
   if (auto bad = TakeMessages(fields, request)) return *std::move(bad);
+  if (auto bad = CheckAnswerShape(request)) return *std::move(bad);
   return request;
 }
 

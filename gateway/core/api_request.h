@@ -16,7 +16,15 @@
 
 namespace expertmesh::gateway {
 
-enum class ToolChoice { kNone, kAuto };
+enum class ToolChoice { kNone, kAuto, kRequired, kNamed };
+
+/// A function that the answer may call.
+struct ApiFunction {
+  std::string name = {};
+  std::string parameters = {};  // JSON schema
+  bool strict = false;          // its arguments are held to the schema
+  std::string field = {};       // where it stands in the body, for errors
+};
 
 struct ApiRequest {
   bool chat = true;
@@ -40,11 +48,16 @@ struct ApiRequest {
   std::vector<std::string> stop = {};  // none empty
   bool stream = false;
   bool include_usage = false;
-  bool thinking = false;                // chat: the answer starts with reasoning
-  std::string reasoning_effort = {};    // chat; "" = not said
-  std::vector<std::string> tools = {};  // chat: function schemas, JSON each
+  bool thinking = false;                    // chat: the answer starts with reasoning
+  std::string reasoning_effort = {};        // chat; "" = not said
+  std::vector<std::string> tools = {};      // chat: function schemas, JSON each
+  std::vector<ApiFunction> functions = {};  // chat: the same, taken apart
   ToolChoice tool_choice = ToolChoice::kAuto;
-  bool parallel_calls = true;              // false: at most one call
+  std::string tool_name = {};                     // kNamed: one of the functions
+  std::optional<std::string> answer_schema = {};  // chat: the answer is JSON that satisfies it
+  std::string answer_field = {};                  // where it stands in the body, for errors
+  std::string answer_format = {};                 // the whole field as it came, JSON; "" = text
+  bool parallel_calls = true;                     // false: at most one call
   bool prefix = false;                     // chat: the last message is the beginning of the answer
   std::optional<std::string> suffix = {};  // completions: the text behind the gap to fill
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "gateway/core/answer_shape.h"
 #include "gateway/core/request_fields.h"
 #include "model/tokenizer/python_json.h"
 
@@ -150,20 +151,6 @@ Failure TakeTools(const json::value& v, ApiRequest& request) {
   return std::nullopt;
 }
 
-Failure TakeToolChoice(const json::value& v, ApiRequest& request) {
-  const std::string_view type = TypeOf(v);
-  if (type != "auto" && type != "none") {
-    return UnsupportedField("tool_choice", R"({"type": "auto"} or {"type": "none"})");
-  }
-  request.tool_choice = type == "none" ? ToolChoice::kNone : ToolChoice::kAuto;
-  const json::value* single = FindField(v.as_object(), "disable_parallel_tool_use");
-  if (single == nullptr) return std::nullopt;
-  bool disabled = false;
-  if (auto bad = TakeBool("tool_choice.disable_parallel_tool_use", *single, disabled)) return bad;
-  request.parallel_calls = !disabled;
-  return std::nullopt;
-}
-
 Failure TakeStops(const json::value& v, ApiRequest& request) {
   if (!v.is_array() || v.as_array().size() > kStopsMax) {
     return BadField("stop_sequences",
@@ -189,6 +176,10 @@ Failure TakeOutput(const json::value& v, ApiRequest& request) {
   if (!v.is_object()) return BadField("output_config", "must be an object");
   for (const auto& [key, value] : v.as_object()) {
     const std::string field = absl::StrCat("output_config.", std::string(key.data(), key.size()));
+    if (key == "format") {
+      if (auto bad = TakeAnswerFormat(field, value, request)) return bad;
+      continue;
+    }
     if (key != "effort") return UnsupportedField(field, "absent");
     if (auto bad = TakeEffortName(field, value, request)) return bad;
   }
@@ -203,7 +194,7 @@ Failure TakeField(std::string_view key, const json::value& v, ApiRequest& reques
   if (key == "stream") return TakeBool(key, v, request.stream);
   if (key == "stop_sequences") return TakeStops(v, request);
   if (key == "tools") return TakeTools(v, request);
-  if (key == "tool_choice") return TakeToolChoice(v, request);
+  if (key == "tool_choice") return TakeToolChoiceObject(v, request);
   if (key == "thinking") return TakeThinking(v, request);
   if (key == "output_config") return TakeOutput(v, request);
   return UnknownField(key);
@@ -226,6 +217,7 @@ ParsedRequest ParseMessagesRequest(std::string_view body, bool counting) {
   }
   if (auto bad = TakeModel(fields, request)) return *std::move(bad);
   if (auto bad = TakeMessages(fields, request)) return *std::move(bad);
+  if (auto bad = CheckAnswerShape(request)) return *std::move(bad);
   if (request.max_tokens == 0 && !counting) return BadField("max_tokens", "is missing");
   return request;
 }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/core/request_fields.h"
+#include "model/tokenizer/exact_json.h"
 #include "model/tokenizer/utf8.h"
 
 namespace expertmesh::gateway {
@@ -47,11 +48,9 @@ Failure ParseBody(std::string_view body, json::storage_ptr storage, json::value&
   }
   json::parse_options options;
   options.max_depth = kDepthMax;
-  json::parser parser(std::move(storage), options);
   boost::system::error_code error;
-  const size_t read = parser.write(body.data(), body.size(), error);
+  const size_t read = model::ParseExactJson(body, options, std::move(storage), out, error);
   if (error) return BadJson(absl::StrCat(error.message(), " at byte ", read));
-  out = parser.release();
   if (!out.is_object()) return BadJson("it must be an object");
   return std::nullopt;
 }

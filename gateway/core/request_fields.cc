@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "gateway/core/answer_shape.h"
 #include "gateway/core/http_target.h"
 #include "model/tokenizer/python_json.h"
 
@@ -194,11 +195,11 @@ Failure TakeTools(const Rule& rule, const json::value& v, ApiRequest& request) {
   return std::nullopt;
 }
 
-Failure TakeToolChoice(const Rule& rule, const json::value& v, ApiRequest& request) {
-  const std::string_view choice = v.is_string() ? View(v.as_string()) : "";
-  if (choice != "none" && choice != "auto") return Unsupported(rule);
-  request.tool_choice = choice == "none" ? ToolChoice::kNone : ToolChoice::kAuto;
-  return std::nullopt;
+Failure TakeToolChoice(const Rule&, const json::value& v, ApiRequest& request) {
+  return TakeToolChoiceField(v, request);
+}
+Failure TakeFormat(const Rule& rule, const json::value& v, ApiRequest& request) {
+  return TakeAnswerFormat(rule.field, v, request);
 }
 
 Failure MustBeOne(const Rule& rule, const json::value& v, ApiRequest&) {
@@ -215,9 +216,6 @@ Failure MustBeEmpty(const Rule& rule, const json::value& v, ApiRequest&) {
 }
 Failure MustBeNone(const Rule& rule, const json::value& v, ApiRequest&) {
   return v.is_string() && View(v.as_string()) == "none" ? std::nullopt : Unsupported(rule);
-}
-Failure MustBeTextType(const Rule& rule, const json::value& v, ApiRequest&) {
-  return TypeOf(v) == "text" ? std::nullopt : Unsupported(rule);
 }
 Failure MustBeTextList(const Rule& rule, const json::value& v, ApiRequest&) {
   return v == json::value(json::array{"text"}) ? std::nullopt : Unsupported(rule);
@@ -250,9 +248,9 @@ constexpr Rule kChatRules[] = {
     {"tools", TakeTools},
     {"parallel_tool_calls", TakeParallel},
     {"functions", MustBeEmpty, "empty"},
-    {"tool_choice", TakeToolChoice, "\"none\" or \"auto\""},
+    {"tool_choice", TakeToolChoice},
     {"function_call", MustBeNone, "\"none\""},
-    {"response_format", MustBeTextType, R"({"type": "text"})"},
+    {"response_format", TakeFormat},
     {"modalities", MustBeTextList, R"(["text"])"},
     {"audio", MustBeNull},
     {"web_search_options", MustBeNull},
@@ -373,10 +371,12 @@ Failure TakeFunction(const std::string& at, const json::object& function, const 
   if (schema != nullptr && !schema->is_object()) {
     return BadField(absl::StrCat(at, ".", parameters), "must be a JSON schema");
   }
-  const json::value* strict = FindField(function, "strict");
-  if (strict != nullptr && !(strict->is_bool() && !strict->as_bool())) {
-    return UnsupportedField(at + ".strict", "false");
+  ApiFunction taken{.name = text, .field = at};
+  taken.parameters = schema != nullptr ? json::serialize(*schema) : R"({"type": "object"})";
+  if (const json::value* strict = FindField(function, "strict")) {
+    if (auto bad = TakeBool(at + ".strict", *strict, taken.strict)) return bad;
   }
+  request.functions.push_back(std::move(taken));
   // Chat tools reach the prompt as they came: an encoding may show every key.
   if (FindField(function, "type") == nullptr && std::string_view(parameters) == "parameters") {
     request.tools.push_back(model::PythonJson(function));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "gateway/core/answer_shape.h"
 #include "gateway/core/request_fields.h"
 
 namespace expertmesh::gateway {
@@ -142,15 +143,6 @@ Failure TakeTools(const json::value& v, ApiRequest& request) {
   return std::nullopt;
 }
 
-Failure TakeToolChoice(const json::value& v, ApiRequest& request) {
-  const std::string_view choice = v.is_string() ? View(v.as_string()) : "";
-  if (choice != "none" && choice != "auto") {
-    return UnsupportedField("tool_choice", R"("none" or "auto")");
-  }
-  request.tool_choice = choice == "none" ? ToolChoice::kNone : ToolChoice::kAuto;
-  return std::nullopt;
-}
-
 Failure TakeReasoning(const json::value& v, ApiRequest& request) {
   if (!v.is_object()) return BadField("reasoning", "must be an object");
   const json::value* effort = FindField(v.as_object(), "effort");
@@ -158,11 +150,11 @@ Failure TakeReasoning(const json::value& v, ApiRequest& request) {
   return TakeEffortName("reasoning.effort", *effort, request);
 }
 
-Failure TakeText(const json::value& v) {
+Failure TakeText(const json::value& v, ApiRequest& request) {
   if (!v.is_object()) return BadField("text", "must be an object");
   const json::value* format = FindField(v.as_object(), "format");
-  if (format == nullptr || TypeOf(*format) == "text") return std::nullopt;
-  return UnsupportedField("text.format", R"({"type": "text"})");
+  if (format == nullptr) return std::nullopt;
+  return TakeAnswerFormat("text.format", *format, request);
 }
 
 Failure MustBeFalse(std::string_view key, const json::value& v) {
@@ -182,9 +174,9 @@ Failure TakeField(std::string_view key, const json::value& v, ApiRequest& reques
   if (key == "stream") return TakeBool(key, v, request.stream);
   if (key == "parallel_tool_calls") return TakeBool(key, v, request.parallel_calls);
   if (key == "tools") return TakeTools(v, request);
-  if (key == "tool_choice") return TakeToolChoice(v, request);
+  if (key == "tool_choice") return TakeToolChoiceField(v, request);
   if (key == "reasoning") return TakeReasoning(v, request);
-  if (key == "text") return TakeText(v);
+  if (key == "text") return TakeText(v, request);
   if (key == "store" || key == "background") return MustBeFalse(key, v);
   if (key == "include") return MustBeEmpty(key, v);
   if (key == "previous_response_id" || key == "conversation" || key == "prompt") {
@@ -210,6 +202,7 @@ ParsedRequest ParseResponsesRequest(std::string_view body) {
   }
   if (auto bad = TakeModel(fields, request)) return *std::move(bad);
   if (auto bad = TakeInput(fields, request)) return *std::move(bad);
+  if (auto bad = CheckAnswerShape(request)) return *std::move(bad);
   return request;
 }
 

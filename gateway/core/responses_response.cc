@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "model/tokenizer/python_json.h"
 
 namespace expertmesh::gateway {
 namespace {
@@ -42,7 +43,10 @@ json::object ResponsesFormat::Response(const char* status) const {
           {"reasoning", json::object{{"effort", nullptr}, {"summary", nullptr}}},
           {"store", false},
           {"temperature", head_.temperature},
-          {"text", json::object{{"format", json::object{{"type", "text"}}}}},
+          {"text",
+           json::object{{"format", head_.text_format.empty()
+                                       ? json::value(json::object{{"type", "text"}})
+                                       : model::ParseJson(head_.text_format).value_or(nullptr)}}},
           {"tool_choice", "auto"},
           {"tools", json::array{}},
           {"top_p", head_.top_p},

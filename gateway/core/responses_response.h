@@ -20,6 +20,7 @@ struct ResponsesHead {
   float top_p = 1.0f;
   uint32_t max_tokens = 0;  // 0 = not said
   bool parallel_calls = true;
+  std::string text_format = {};  // text.format as it was asked for, JSON; "" = text
 };
 
 class ResponsesFormat final : public AnswerFormat {

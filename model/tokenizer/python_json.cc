@@ -1,12 +1,13 @@
 #include "model/tokenizer/python_json.h"
 
-#include <boost/json/parse.hpp>
+#include <boost/system/error_code.hpp>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "model/tokenizer/exact_json.h"
 
 namespace expertmesh::model {
 namespace {
@@ -114,7 +115,8 @@ std::string PythonJson(const json::value& value) {
 
 std::optional<json::value> ParseJson(std::string_view text) {
   boost::system::error_code error;
-  json::value value = json::parse(json::string_view(text.data(), text.size()), error);
+  json::value value;
+  ParseExactJson(text, {}, {}, value, error);
   if (error) return std::nullopt;
   return value;
 }

@@ -44,6 +44,7 @@ struct Tokenizer::Impl {
     std::string bytes;
     bool known = false;
     bool special = false;
+    bool added = false;
   };
 
   Impl(PreTokenizer pre_tokenizer_in, Bpe bpe_in, const std::vector<AddedToken>& added)
@@ -122,6 +123,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view 
   }
   for (const AddedToken& token : spec.added_tokens) {
     EM_RETURN_IF_ERROR(impl->AddToken(token.content, token.id, token.special));
+    impl->tokens[token.id].added = true;
   }
   base::Sha256 hash;
   hash.Update(text);
@@ -175,6 +177,10 @@ std::string_view Tokenizer::TokenBytes(uint32_t id) const {
 
 bool Tokenizer::IsSpecial(uint32_t id) const {
   return id < impl_->tokens.size() && impl_->tokens[id].special;
+}
+
+bool Tokenizer::IsAdded(uint32_t id) const {
+  return id < impl_->tokens.size() && impl_->tokens[id].added;
 }
 
 size_t Tokenizer::vocab_size() const { return impl_->tokens.size(); }

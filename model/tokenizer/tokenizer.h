@@ -45,6 +45,8 @@ class Tokenizer {
   std::string_view TokenBytes(uint32_t id) const;
   /// True for added tokens that are marked special.
   bool IsSpecial(uint32_t id) const;
+  /// True for added tokens, special or not: text never becomes them unless parse_special is set.
+  bool IsAdded(uint32_t id) const;
 
   /// Largest id + 1. A model may have more rows than this.
   size_t vocab_size() const;

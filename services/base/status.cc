@@ -58,6 +58,7 @@ constexpr std::array<ReasonRow, kReasonCount> kReasons = {{
     {"ENGRAM_UNAVAILABLE", absl::StatusCode::kUnavailable},
     {"DISK_FULL", absl::StatusCode::kResourceExhausted},
     {"PERMISSION_DENIED", absl::StatusCode::kPermissionDenied},
+    {"SCHEMA_UNSUPPORTED", absl::StatusCode::kInvalidArgument},
 }};
 
 const ReasonRow& Row(Reason reason) {

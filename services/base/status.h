@@ -52,8 +52,9 @@ enum class Reason : int {
   kEngramUnavailable = 36,
   kDiskFull = 37,
   kPermissionDenied = 38,
+  kSchemaUnsupported = 39,
 };
-inline constexpr int kReasonCount = 39;
+inline constexpr int kReasonCount = 40;
 
 /// "EXPERT_NOT_HOSTED" for kExpertNotHosted; "UNSPECIFIED" for an unknown value.
 std::string_view ReasonName(Reason reason);

@@ -37,6 +37,7 @@ constexpr const MetricId* kCatalogue[] = {
     &kAttentionRunningRequests,
     &kAttentionBatchTokens,
     &kAttentionQueueWait,
+    &kAttentionConstraintDuration,
     &kAttentionStepDuration,
     &kAttentionDispatchBytes,
     &kAttentionDispatchDuration,

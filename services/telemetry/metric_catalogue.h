@@ -132,6 +132,13 @@ inline constexpr MetricId kAttentionQueueWait{"attention_worker",
                                               "Time a lane waited for its first step.",
                                               {},
                                               bucket::kFirstToken};
+inline constexpr MetricId kAttentionConstraintDuration{
+    "attention_worker",
+    "constraint_mask_seconds",
+    kHistogram,
+    "Time to find the tokens that a constrained answer may go on with.",
+    {},
+    bucket::kHop};
 inline constexpr MetricId kAttentionStepDuration{"attention_worker", "step_duration_seconds",
                                                  kHistogram,         "Time of one step.",
                                                  {"phase"},          bucket::kHop};

@@ -20,10 +20,11 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import clients
 import openai
+import pydantic
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "conformance"
@@ -158,6 +159,25 @@ def chat_seeds(mesh: Mesh) -> None:
     assert len(set(alone)) > 1, alone
 
 
+def chat_parsed(mesh: Mesh) -> None:
+    """A class of pydantic as the form of the answer; a call that is forced has its arguments."""
+    class Colour(pydantic.BaseModel):
+        """What the answer is."""
+        name: str = pydantic.Field(max_length=12)
+        shade: Literal["light", "dark"]
+        share: float = pydantic.Field(ge=0, le=1)
+
+    answer = mesh.client.chat.completions.parse(model=mesh.model, messages=QUESTION, max_tokens=120,
+                                                response_format=Colour)
+    parsed = answer.choices[0].message.parsed
+    assert isinstance(parsed, Colour) and 0 <= parsed.share <= 1, answer
+    tool = openai.pydantic_function_tool(Colour, name="paint")
+    choice = mesh.chat(tools=[tool], max_tokens=200, tool_choice={
+        "type": "function", "function": {"name": "paint"}}).choices[0]
+    call = choice.message.tool_calls[0].function
+    assert call.name == "paint" and Colour.model_validate_json(call.arguments), choice
+
+
 def chat_stop(mesh: Mesh) -> None:
     """A stop string ends the answer and is not part of it, whole and streamed."""
     text = mesh.chat().choices[0].message.content
@@ -214,10 +234,10 @@ def wrong_types(mesh: Mesh) -> None:
 
 def unsupported(mesh: Mesh) -> None:
     """What this version does not do is refused by name, never ignored."""
-    strict = {"type": "function", "function": {"name": "f", "strict": True}}
-    wrong: dict[str, Any] = {"n": 9, "top_logprobs": 3, "tools": [strict],
-                             "tool_choice": "required",
-                             "response_format": {"type": "json_object"}}
+    unique = {"type": "json_schema",
+              "json_schema": {"name": "n", "schema": {"type": "array", "uniqueItems": True}}}
+    wrong: dict[str, Any] = {"n": 9, "top_logprobs": 3, "tool_choice": "required",
+                             "response_format": unique}
     for field, value in wrong.items():
         body = refused(openai.BadRequestError, lambda: mesh.chat(**{field: value}))
         assert (body["param"] or "").startswith(field), (field, body)
@@ -281,8 +301,8 @@ def lost_experts(mesh: Mesh) -> None:
 
 CHECKS: list[Callable[[Mesh], None]] = [
     chat_whole, chat_streamed, chat_stream_usage, chat_async, chat_messages, chat_limits,
-    chat_seeds, chat_stop, models, completions, unknown_model, out_of_range, wrong_types,
-    unsupported, unknown_field, too_long, unknown_path, hang_up, *clients.CASES,
+    chat_seeds, chat_parsed, chat_stop, models, completions, unknown_model, out_of_range,
+    wrong_types, unsupported, unknown_field, too_long, unknown_path, hang_up, *clients.CASES,
     lost_experts,  # last: the mesh is less then
 ]
 

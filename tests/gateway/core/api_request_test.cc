@@ -112,6 +112,26 @@ TEST(ChatRequest, ToolsAsTheEncodingsWantThem) {
   EXPECT_FALSE(request.parallel_calls);
 }
 
+TEST(ChatRequest, FormOfTheAnswer) {
+  const ApiRequest object =
+      Good(ParseChatRequest(Chat(R"("response_format":{"type":"json_object"})")));
+  EXPECT_EQ(object.answer_schema, R"({"type": "object"})");
+  const ApiRequest schema = Good(ParseChatRequest(
+      Chat(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,)"
+           R"("schema":{"type":"integer"}}})")));
+  EXPECT_EQ(schema.answer_schema, R"({"type":"integer"})");
+  EXPECT_EQ(schema.answer_field, "response_format.json_schema.schema");
+  const std::string tools =
+      R"("tools":[{"type":"function","function":{"name":"f","strict":true}}],"tool_choice":)";
+  EXPECT_EQ(Good(ParseChatRequest(Chat(tools + R"("required")"))).tool_choice,
+            ToolChoice::kRequired);
+  const ApiRequest named =
+      Good(ParseChatRequest(Chat(tools + R"({"type":"function","function":{"name":"f"}})")));
+  EXPECT_EQ(named.tool_choice, ToolChoice::kNamed);
+  EXPECT_EQ(named.tool_name, "f");
+  EXPECT_TRUE(named.functions.at(0).strict);
+}
+
 TEST(ChatRequest, CallsResultsAndPrefix) {
   const ApiRequest request = Good(ParseChatRequest(R"({"model":"m","messages":[
       {"role":"user","content":"u"},
@@ -205,22 +225,31 @@ INSTANTIATE_TEST_SUITE_P(
                  "tools[0].function.parameters"},
         BadField{R"("parallel_tool_calls":1)", "parallel_tool_calls"},
         BadField{R"("reasoning_effort":"huge")", "reasoning_effort"},
+        BadField{R"("tool_choice":"required")", "tool_choice"},
+        BadField{R"("tool_choice":"always")", "tool_choice"},
+        BadField{R"("tool_choice":{"type":"function"})", "tool_choice.name"},
+        BadField{R"("tool_choice":{"type":"function","function":{"name":"g"}},)"
+                 R"("tools":[{"type":"function","function":{"name":"f"}}])",
+                 "tool_choice"},
+        BadField{R"("tools":[{"type":"function","function":{"name":"f","strict":1}}])",
+                 "tools[0].function.strict"},
+        BadField{R"("response_format":"json")", "response_format.type"},
+        BadField{R"("response_format":{"type":"xml"})", "response_format.type"},
+        BadField{R"("response_format":{"type":"json_schema"})", "response_format.schema"},
+        BadField{R"("response_format":{"type":"json_schema","json_schema":{"name":"n"}})",
+                 "response_format.json_schema.schema"},
         BadField{R"("thinking":true)", "thinking"},
         BadField{R"("thinking":{"type":"sometimes"})", "thinking"}));
 
 INSTANTIATE_TEST_SUITE_P(
     NotYetOrUnknown, BadChatField,
-    testing::Values(
-        BadField{R"("tool_choice":"required")", "tool_choice", kUnsupported},
-        BadField{R"("tool_choice":{"type":"function"})", "tool_choice", kUnsupported},
-        BadField{R"("tools":[{"type":"function","function":{"name":"f","strict":true}}])",
-                 "tools[0].function.strict", kUnsupported},
-        BadField{R"("functions":[{}])", "functions", kUnsupported},
-        BadField{R"("response_format":{"type":"json_object"})", "response_format", kUnsupported},
-        BadField{R"("modalities":["audio"])", "modalities", kUnsupported},
-        BadField{R"("audio":{"voice":"x"})", "audio", kUnsupported},
-        BadField{R"("echo":true)", "echo", "unknown_parameter"},
-        BadField{R"("temprature":1)", "temprature", "unknown_parameter"}));
+    testing::Values(BadField{R"("tool_choice":{"type":"allowed_tools"})", "tool_choice",
+                             kUnsupported},
+                    BadField{R"("functions":[{}])", "functions", kUnsupported},
+                    BadField{R"("modalities":["audio"])", "modalities", kUnsupported},
+                    BadField{R"("audio":{"voice":"x"})", "audio", kUnsupported},
+                    BadField{R"("echo":true)", "echo", "unknown_parameter"},
+                    BadField{R"("temprature":1)", "temprature", "unknown_parameter"}));
 
 class BadMessages : public testing::TestWithParam<BadField> {};
 

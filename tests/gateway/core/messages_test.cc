@@ -79,7 +79,7 @@ TEST(MessagesRequest, WhatCannotBeHonouredIsNamed) {
            {R"(,"tool_choice":{"type":"any"})", "tool_choice"},
            {R"(,"stop_sequences":[""])", "stop_sequences[0]"},
            {R"(,"thinking":{"type":"x"})", "thinking"},
-           {R"(,"output_config":{"format":{}})", "output_config.format"},
+           {R"(,"output_config":{"format":{}})", "output_config.format.type"},
            {R"(,"system":[{"type":"image"}])", "system[0]"}}) {
     const ApiError error = Bad(Body(more));
     EXPECT_EQ(error.http_status, 400) << more;

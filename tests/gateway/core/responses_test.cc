@@ -76,9 +76,8 @@ TEST(ResponsesRequest, WhatCannotBeHonouredIsNamed) {
            {R"("input":"x","background":true)", "background"},
            {R"("input":"x","include":["reasoning.encrypted_content"])", "include"},
            {R"("input":"x","tools":[{"type":"web_search"}])", "tools[0].type"},
-           {R"("input":"x","tools":[{"type":"function","name":"f","strict":true}])",
-            "tools[0].strict"},
-           {R"("input":"x","text":{"format":{"type":"json_schema"}})", "text.format"},
+           {R"("input":"x","text":{"format":{"type":"json_schema"}})", "text.format.schema"},
+           {R"("input":"x","tool_choice":"required")", "tool_choice"},
            {R"("input":"x","max_output_tokens":0)", "max_output_tokens"},
            {R"("input":"x","frobnicate":1)", "frobnicate"}}) {
     const ApiError error = Bad(more);

@@ -217,7 +217,9 @@ TEST(PythonJson, WritesAsPythonDoes) {
       {"[]", "[]"},
       {"[1e999,-1e999]", "[Infinity, -Infinity]"},
       {"{}", "{}"},
-      {"18446744073709551615", "18446744073709551615"}};
+      {"18446744073709551615", "18446744073709551615"},
+      // Boost's own parser takes these for their neighbours.
+      {"[57.083999999999996,-10.110000000000001]", "[57.083999999999996, -10.110000000000001]"}};
   for (const auto& [text, expected] : cases) EXPECT_EQ(PythonJson(*ParseJson(text)), expected);
 }
 
