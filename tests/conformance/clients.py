@@ -140,7 +140,7 @@ def responses_refusals(mesh: Any) -> None:
                            ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
                             "input[0].content[0]"),
                            ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-                           ({"text": {"format": {"type": "json_object"}}}, "text.format")):
+                           ({"text": {"format": {"type": "grammar"}}}, "text.format.type")):
         call = {"model": mesh.model, "input": "x"} | changes
         try:
             mesh.client.responses.create(**call)

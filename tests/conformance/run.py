@@ -171,11 +171,16 @@ def chat_parsed(mesh: Mesh) -> None:
                                                 response_format=Colour)
     parsed = answer.choices[0].message.parsed
     assert isinstance(parsed, Colour) and 0 <= parsed.share <= 1, answer
-    tool = openai.pydantic_function_tool(Colour, name="paint")
-    choice = mesh.chat(tools=[tool], max_tokens=200, tool_choice={
+
+    class Paint(pydantic.BaseModel):
+        """Paints."""
+        shade: Literal["light", "dark"]
+
+    tool = openai.pydantic_function_tool(Paint, name="paint")
+    choice = mesh.chat(tools=[tool], max_tokens=60, tool_choice={
         "type": "function", "function": {"name": "paint"}}).choices[0]
     call = choice.message.tool_calls[0].function
-    assert call.name == "paint" and Colour.model_validate_json(call.arguments), choice
+    assert call.name == "paint" and Paint.model_validate_json(call.arguments), choice
 
 
 def chat_stop(mesh: Mesh) -> None:
