@@ -194,8 +194,8 @@ void Worker::Register() {
   hello.set_role(common::v1::ROLE_ATTENTION_WORKER);
   hello.set_name(identity_.name);
   hello.set_incarnation(process_.incarnation());
-  hello.set_address(server_->address());
-  hello.set_admin_address(process_.admin_address());
+  hello.set_address(process_.Advertised(server_->address()));
+  hello.set_admin_address(process_.Advertised(process_.admin_address()));
   hello.mutable_model()->set_model(identity_.model);
   hello.mutable_model()->set_revision(identity_.revision);
   hello.set_profile(identity_.profile);

@@ -90,8 +90,8 @@ void EngramProcess::Register(const std::vector<std::string>& routers) {
   hello.set_role(common::v1::ROLE_ENGRAM_STORE);
   hello.set_name(process_.options().name);
   hello.set_incarnation(process_.incarnation());
-  hello.set_address(server_->address());
-  hello.set_admin_address(process_.admin_address());
+  hello.set_address(process_.Advertised(server_->address()));
+  hello.set_admin_address(process_.Advertised(process_.admin_address()));
   hello.mutable_model()->set_model(model_);
   hello.mutable_model()->set_revision(revision_);
   router_ = std::make_unique<rpc::RouterClient>(

@@ -69,8 +69,8 @@ void Worker::Register(const WorkerOptions& options) {
   hello.set_role(common::v1::ROLE_EXPERT_WORKER);
   hello.set_name(process_.options().name);
   hello.set_incarnation(process_.incarnation());
-  hello.set_address(server_->address());
-  hello.set_admin_address(process_.admin_address());
+  hello.set_address(process_.Advertised(server_->address()));
+  hello.set_admin_address(process_.Advertised(process_.admin_address()));
   *hello.mutable_model() = description.model();
   hello.set_profile(description.profile());
   hello.set_fingerprint(description.fingerprint());

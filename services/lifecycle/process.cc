@@ -297,6 +297,21 @@ void Process::WaitForShutdown() {
 
 uint64_t Process::incarnation() const { return impl_->incarnation; }
 std::string Process::admin_address() const { return impl_->admin->address(); }
+
+std::string Process::Advertised(const std::string& address) const {
+  const std::string& host = impl_->options.advertise_host;
+  for (const std::string_view all : {"0.0.0.0:", "[::]:"}) {
+    if (!address.starts_with(all)) continue;
+    if (host.empty()) {
+      spdlog::warn("{} is told to others as it is; say --advertise-host if they run elsewhere",
+                   address);
+      return address;
+    }
+    const bool ipv6 = host.find(':') != std::string::npos && host.front() != '[';
+    return absl::StrCat(ipv6 ? "[" : "", host, ipv6 ? "]" : "", ":", address.substr(all.size()));
+  }
+  return address;
+}
 const ProcessOptions& Process::options() const { return impl_->options; }
 
 }  // namespace expertmesh::lifecycle

@@ -26,13 +26,14 @@ struct ProcessOptions {
   std::string name = {};                     // unique in the mesh; empty: "<role>-<pid>"
   std::string role = {};                     // "expert-worker"
   std::string admin_listen = "127.0.0.1:0";  // HOST:PORT; port 0: any free one
+  std::string advertise_host = {};           // what others put for 0.0.0.0 and [::]
   std::string announce_file = {};            // empty: Announce writes nothing
   int drain_seconds = 10;                    // how long open streams may take after a stop signal
   int stop_margin_seconds = 5;               // the process is ended so long after drain_seconds
   std::string log_level = "info";
 };
 
-/// Declares --name --admin-listen --announce-file --drain-seconds --log-level.
+/// Declares --name --admin-listen --advertise-host --announce-file --drain-seconds --log-level.
 void AddProcessFlags(CLI::App& app, ProcessOptions& options);
 
 /// What /statusz and the gauge peer_up say about one peer. (role, name) is the key.
@@ -97,6 +98,9 @@ class Process {
   uint64_t incarnation() const;
   /// "127.0.0.1:41234", the port filled in.
   std::string admin_address() const;
+  /// An address that this process listens on, as others should know it: --advertise-host in place
+  /// of all interfaces.
+  std::string Advertised(const std::string& address) const;
   const ProcessOptions& options() const;
 
  private:

@@ -8,6 +8,10 @@ void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
   app.add_option("--admin-listen", options.admin_listen,
                  "HOST:PORT of /livez /readyz /statusz /metrics; port 0 takes a free one")
       ->capture_default_str();
+  app.add_option(
+         "--advertise-host", options.advertise_host,
+         "Host or IP that others reach this process by, where it listens on 0.0.0.0 or [::]")
+      ->envname("EXPERTMESH_ADVERTISE_HOST");
   app.add_option("--announce-file", options.announce_file,
                  "File to write this process's addresses to, as JSON, once it listens");
   app.add_option("--drain-seconds", options.drain_seconds,

@@ -187,6 +187,22 @@ TEST_F(ProcessTest, ASignalReachesEveryProcessAndTheNextOnesStartAfresh) {
   }
 }
 
+TEST(ProcessAddress, AllInterfacesBecomeTheAdvertisedHost) {
+  telemetry::Metrics metrics("router");
+  const auto process = Process::Start({.advertise_host = "10.0.0.7", .log_level = "off"}, &metrics);
+  ASSERT_TRUE(process.ok());
+  EXPECT_EQ((*process)->Advertised("0.0.0.0:7000"), "10.0.0.7:7000");
+  EXPECT_EQ((*process)->Advertised("[::]:7000"), "10.0.0.7:7000");
+  EXPECT_EQ((*process)->Advertised("127.0.0.1:7000"), "127.0.0.1:7000");
+  EXPECT_EQ((*process)->Advertised("unix:/tmp/a"), "unix:/tmp/a");
+  telemetry::Metrics others("router");
+  const auto ipv6 = Process::Start({.advertise_host = "fd00::7", .log_level = "off"}, &others);
+  EXPECT_EQ((*ipv6)->Advertised("0.0.0.0:7000"), "[fd00::7]:7000");
+  telemetry::Metrics none("router");
+  const auto silent = Process::Start({.log_level = "off"}, &none);
+  EXPECT_EQ((*silent)->Advertised("0.0.0.0:7000"), "0.0.0.0:7000");
+}
+
 TEST_F(ProcessTest, BadAdminAddressIsAnError) {
   const auto started = Process::Start({.admin_listen = "nowhere", .log_level = "off"}, &metrics_);
   EXPECT_EQ(base::ReasonOf(started.status()), base::Reason::kInvalidArgument);
