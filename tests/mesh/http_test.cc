@@ -130,9 +130,10 @@ TEST_F(HttpTest, WrongTypesAndRangesNameTheField) {
 }
 
 TEST_F(HttpTest, WhatThisVersionDoesNotDoIsRefusedByName) {
-  ExpectBad(Chat("\"tool_choice\":\"required\""), "tool_choice", "unsupported_parameter");
-  ExpectBad(Chat("\"response_format\":{\"type\":\"json_object\"}"), "response_format",
+  ExpectBad(Chat("\"tool_choice\":{\"type\":\"allowed_tools\"}"), "tool_choice",
             "unsupported_parameter");
+  ExpectBad(Chat("\"response_format\":{\"type\":\"xml\"}"), "response_format.type",
+            "invalid_value");
   ExpectBad(Chat("\"logit_bias\":{\"512\":1}"), "logit_bias", "invalid_argument");
   ExpectBad(Chat("\"frobnicate\":true"), "frobnicate", "unknown_parameter");
   EXPECT_EQ(Post(Chat("\"user\":\"me\",\"metadata\":{},\"n\":1,\"tools\":null")).status, 200);
