@@ -132,15 +132,17 @@ class ExpertMesh(nn.Module):
 
     def forward(self, tokens: Tensor, cache: Cache | None = None, *,
                 records: tuple[str, ...] = (), dense_experts: bool = False,
-                attend_all: bool = False) -> Output:
+                attend_all: bool = False, memory_tokens: Tensor | None = None) -> Output:
         """Logits of token ids [B, T] that follow what the cache holds; extends the cache.
 
         `dense_experts` computes all experts as one product (the same numbers but for rounding);
-        `attend_all` lets attention see every position while the indexer still scores them.
+        `attend_all` lets attention see every position while the indexer still scores them;
+        the memory is asked for `memory_tokens` [B, T] instead of the tokens, if given.
         """
         cache = self.new_cache(tokens.shape[0]) if cache is None else cache
         step = self._step(tokens.shape[1], cache, records, dense_experts, attend_all)
-        classes, history = self._classes(tokens), cache.history
+        heard = tokens if memory_tokens is None else memory_tokens
+        classes, history = self._classes(heard), cache.history
         x = self.model.embed_tokens(tokens)[:, :, None, :].expand(
             -1, -1, self.config.hc_mult, -1)
         selected = None
