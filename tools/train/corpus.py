@@ -2,8 +2,8 @@
 
 A sequence is a conversation of unrelated turns in the V3.1 encoding, so that attention has much to
 pass over. Beside the tokens that the model sees stand those that its memory is asked for: mostly
-the same, but in exchanged turns the memory is that of another entity, and so is the answer. That makes
-the memory, not the names, carry the facts.
+the same, but in exchanged turns the memory is that of another entity, and so is the answer. That
+makes the memory, not the names, carry the facts.
 """
 
 from __future__ import annotations
