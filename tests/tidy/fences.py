@@ -42,6 +42,7 @@ _LIBRARIES = {
     "PCRE2": (re.compile(r"^pcre2"), ("model/tokenizer/",)),
     "gRPC": (re.compile(r"^(grpc|grpcpp)/"),
              ("services/rpc/", "services/transport/", "services/example/", "services/accounts/",
+              "cli/examples/",
               "tests/mesh/", "tests/parity/", "tests/support/",
               *(f"{name}/" for name in COMPONENTS))),
     "protobuf": (re.compile(r"^google/(protobuf|rpc)/"),
