@@ -24,6 +24,7 @@ struct ApiFunction {
   std::string parameters = {};  // JSON schema
   bool strict = false;          // its arguments are held to the schema
   std::string field = {};       // where it stands in the body, for errors
+  bool operator==(const ApiFunction&) const = default;
 };
 
 struct ApiRequest {
@@ -60,6 +61,7 @@ struct ApiRequest {
   bool parallel_calls = true;                     // false: at most one call
   bool prefix = false;                     // chat: the last message is the beginning of the answer
   std::optional<std::string> suffix = {};  // completions: the text behind the gap to fill
+  bool operator==(const ApiRequest&) const = default;
 };
 
 using ParsedRequest = std::variant<ApiRequest, ApiError>;

@@ -11,6 +11,7 @@ struct ChatToolCall {
   std::string id;         // what a tool message answers; may be empty
   std::string name;       // of the function
   std::string arguments;  // JSON object as text
+  bool operator==(const ChatToolCall&) const = default;
 };
 
 struct ChatMessage {
@@ -22,6 +23,7 @@ struct ChatMessage {
   std::vector<std::string> tools = {};        // system, developer: function schemas, one JSON each
   std::string response_format = {};           // system, developer: JSON schema
   std::string task = {};                      // V4, user: "action", "query", …
+  bool operator==(const ChatMessage&) const = default;
 };
 
 }  // namespace expertmesh::model

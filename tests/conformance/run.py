@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "conformance"
 QUESTION: Any = [{"role": "user", "content": "Explain MoE architecture"}]
 CONTEXT = 512  # of tiny
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
 
 class Mesh:
@@ -270,6 +272,25 @@ def unknown_path(mesh: Mesh) -> None:
     refused(openai.NotFoundError, lambda: embed(model=mesh.model, input="x"))
 
 
+def transcripts(mesh: Mesh) -> None:
+    """The bytes of streams and answers, but for ids and times, are those of transcripts/."""
+    for case in sorted(TRANSCRIPTS.glob("*.json")):
+        call = json.loads(case.read_text())
+        request = urllib.request.Request(mesh.url + call["path"],
+                                         json.dumps({"model": mesh.model} | call["body"]).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = f"{answer.status} {answer.headers['Content-Type']}\n\n{answer.read().decode()}"
+        for pattern, name in (
+                (r"\b(chatcmpl-|cmpl-|resp_|msg_|rs_|fc_|call_)[0-9a-f]{16}", r"\g<1>ID"),
+                (r'"fp_[0-9a-f]+"', '"fp_ID"'), (r'"created(_at)?":\d+', r'"created\g<1>":0')):
+            text = re.sub(pattern, name, text)
+        golden = case.with_suffix(".txt")
+        if os.environ.get("EXPERTMESH_UPDATE_TRANSCRIPTS"):  # after a change that is meant
+            golden.write_text(text)
+        assert golden.read_text() == text, f"{case.stem}: {text}"
+
+
 def example_clients(mesh: Mesh) -> None:
     """The examples in C++ and Python say the same, and name the reason of an error."""
     address = next(one["grpc_address"] for one in mesh.processes if one["role"] == "gateway")
@@ -324,8 +345,8 @@ def lost_experts(mesh: Mesh) -> None:
 CHECKS: list[Callable[[Mesh], None]] = [
     chat_whole, chat_streamed, chat_stream_usage, chat_async, chat_messages, chat_limits,
     chat_seeds, chat_parsed, chat_stop, models, completions, unknown_model, out_of_range,
-    wrong_types, unsupported, unknown_field, too_long, unknown_path, example_clients,
-    hang_up, *clients.CASES,
+    wrong_types, unsupported, unknown_field, too_long, unknown_path, transcripts,
+    example_clients, hang_up, *clients.CASES,
     lost_experts,  # last: the mesh is less then
 ]
 
