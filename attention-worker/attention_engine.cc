@@ -63,6 +63,7 @@ AttentionEngine::~AttentionEngine() {
     for (auto& [id, running] : lanes_) running->cancelled = true;
   }
   wake_.notify_all();
+  experts_.NoteCancelled();
   thread_.join();
   for (auto& [id, running] : lanes_) {
     if (running->sink) running->sink->OnEnd(Error(Reason::kDraining, "the worker is stopping"));
@@ -111,6 +112,7 @@ void AttentionEngine::Cancel(LaneId lane) {
   if (it == lanes_.end()) return;
   it->second->cancelled = true;
   wake_.notify_all();
+  experts_.NoteCancelled();
 }
 
 void AttentionEngine::Cancel(const std::string& name) {
@@ -119,6 +121,7 @@ void AttentionEngine::Cancel(const std::string& name) {
     if (running->lane.request().name == name) running->cancelled = true;
   }
   wake_.notify_all();
+  experts_.NoteCancelled();
 }
 
 AttentionEngine::Load AttentionEngine::load() const {

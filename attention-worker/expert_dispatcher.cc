@@ -66,6 +66,49 @@ PlacementView ExpertDispatcher::view() const {
   return view_;
 }
 
+void ExpertDispatcher::NoteCancelled() {
+  {
+    std::lock_guard lock(mutex_);
+    changed_ = true;
+  }
+  wake_.notify_all();
+}
+
+// Why the lane needs no more work; OK if it does.
+absl::Status ExpertDispatcher::EndOf(const StepLane& lane, base::Instant now) const {
+  if (lane.cancelled != nullptr && lane.cancelled->load(std::memory_order_relaxed)) {
+    return Error(Reason::kCancelled, "the caller went away");
+  }
+  if (lane.deadline <= now) {
+    return Error(Reason::kDeadlineExceeded, "the request's time ran out");
+  }
+  return absl::OkStatus();
+}
+
+// While calls are out: lanes whose caller left or whose time is over free what only they wait for.
+void ExpertDispatcher::DropUnwanted() {
+  const base::Instant now = clock_.Now();
+  std::vector<uint8_t> unwanted(call_.row_count, 0);
+  absl::Status why;
+  for (size_t row = 0; row < call_.row_count; ++row) {
+    if (failures_[row].ok() && alive_[row]) failures_[row] = EndOf(lanes_[lane_of_row_[row]], now);
+    if (failures_[row].ok()) continue;
+    alive_[row] = 0;
+    unwanted[row] = 1;
+    why = failures_[row];
+  }
+  if (!why.ok()) Perform(dispatch_->OnUnwanted(unwanted, why));
+}
+
+// Of the rows that still count.
+base::Instant ExpertDispatcher::NextDeadline() const {
+  base::Instant next = base::kNever;
+  for (size_t row = 0; row < call_.row_count; ++row) {
+    if (alive_[row]) next = std::min(next, lanes_[lane_of_row_[row]].deadline);
+  }
+  return next;
+}
+
 void ExpertDispatcher::BeginStep(std::vector<StepLane> lanes, bool decode_only) {
   lanes_ = std::move(lanes);
   lane_of_row_.clear();
@@ -94,13 +137,8 @@ void ExpertDispatcher::Begin(const model::MoeCall& call) {
   layer_start_ = clock_.Now();
   alive_.assign(call.alive.begin(), call.alive.end());
   for (size_t row = 0; row < call.row_count; ++row) {
-    const StepLane& lane = lanes_[lane_of_row_[row]];
     if (!alive_[row]) continue;
-    if (lane.cancelled != nullptr && lane.cancelled->load(std::memory_order_relaxed)) {
-      failures_[row] = Error(Reason::kCancelled, "the caller went away");
-    } else if (lane.deadline <= layer_start_) {
-      failures_[row] = Error(Reason::kDeadlineExceeded, "the request's time ran out");
-    }
+    failures_[row] = EndOf(lanes_[lane_of_row_[row]], layer_start_);
     alive_[row] = failures_[row].ok() ? 1 : 0;
   }
   dispatch_ = std::make_unique<LayerDispatch>(options_.limits, memory_);
@@ -222,7 +260,7 @@ void ExpertDispatcher::Finish(std::span<float> out, std::span<uint8_t> alive) {
     {
       std::unique_lock lock(mutex_);
       const auto ready = [&] { return !mailbox_.empty() || changed_; };
-      const base::Instant wake = dispatch_->next_wake();
+      const base::Instant wake = std::min(dispatch_->next_wake(), NextDeadline());
       const base::Micros wait = std::max(base::Micros(0), wake - clock_.Now());
       if (wake == base::kNever) {
         wake_.wait(lock, ready);
@@ -234,6 +272,7 @@ void ExpertDispatcher::Finish(std::span<float> out, std::span<uint8_t> alive) {
     }
     if (changed) TakeConnectionChanges();
     for (Event& event : events) OnEvent(std::move(event));
+    DropUnwanted();
     Perform(dispatch_->OnChange(view(), clock_.Now()));
   }
   retries_.Add(dispatch_->resends());

@@ -47,6 +47,9 @@ class ExpertDispatcher final : public model::ExpertBackend {
   void SetPeerUp(const std::string& worker, bool up);
   PlacementView view() const;
 
+  /// A lane's `cancelled` was set; any thread.
+  void NoteCancelled();
+
   /// Names the lanes of the next RunStep, in row order. Engine thread.
   void BeginStep(std::vector<StepLane> lanes, bool decode_only);
   /// Why a row of this step failed; OK if it did not.
@@ -67,6 +70,9 @@ class ExpertDispatcher final : public model::ExpertBackend {
   void Send(const DispatchAction& action);
   void OnEvent(Event event);
   void FailRows(const Part& part, const absl::Status& status);
+  absl::Status EndOf(const StepLane& lane, base::Instant now) const;
+  void DropUnwanted();
+  base::Instant NextDeadline() const;
   void DropExpired(size_t part, const transport::CombineHeader& header);
   void Sum(std::span<float> out, std::span<uint8_t> alive);
   std::vector<size_t> LanesOf(const Part& part) const;

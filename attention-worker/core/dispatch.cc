@@ -246,6 +246,28 @@ DispatchActions LayerDispatch::OnChange(const PlacementView& view, Instant now) 
   return actions;
 }
 
+DispatchActions LayerDispatch::OnUnwanted(std::span<const uint8_t> unwanted,
+                                          const absl::Status& status) {
+  DispatchActions actions;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    PartState& part = parts_[i];
+    if (part.state != State::kInFlight && part.state != State::kWaiting) continue;
+    const std::vector<uint32_t>& rows = part.part.rows;
+    if (!std::all_of(rows.begin(), rows.end(), [&](uint32_t row) { return unwanted[row] != 0; })) {
+      continue;
+    }
+    if (part.state == State::kInFlight) {
+      credits_.Ended(part.worker, rows.size());
+      DispatchAction cancel;
+      cancel.kind = DispatchAction::Kind::kCancel;
+      cancel.call_id = part.call_id;
+      actions.push_back(std::move(cancel));
+    }
+    Fail(part, i, status, actions);
+  }
+  return actions;
+}
+
 Instant LayerDispatch::next_wake() const {
   Instant wake = base::kNever;
   for (const PartState& part : parts_) {

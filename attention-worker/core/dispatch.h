@@ -66,6 +66,9 @@ class LayerDispatch {
                             base::Instant now);
   /// The view or a connection changed, or time passed.
   DispatchActions OnChange(const PlacementView& view, base::Instant now);
+  /// Nobody wants these rows any more (`unwanted` [rows], not 0): calls that hold no other row are
+  /// cancelled and fail with `status`.
+  DispatchActions OnUnwanted(std::span<const uint8_t> unwanted, const absl::Status& status);
 
   bool done() const { return open_ == 0; }
   /// When OnChange is due next; kNever if nothing waits.
