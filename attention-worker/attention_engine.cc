@@ -356,9 +356,7 @@ std::vector<bool> AttentionEngine::MaskOf(Lane& lane, size_t vocab) {
 model::SampledToken AttentionEngine::Choose(const Lane& lane, std::span<const float> logits,
                                             float uniform, const std::vector<bool>& masked) const {
   const model::SamplingParams& params = lane.request().sampling;
-  if (!params.adjusts() && !lane.request().grammar) {
-    return model::Sample(logits, params, uniform, masked);
-  }
+  if (!params.adjusts()) return model::Sample(logits, params, uniform, masked);
   std::vector<float> adjusted(logits.begin(), logits.end());
   const std::span<const uint32_t> tokens(lane.tokens());
   const size_t prompt = lane.request().prompt.size();

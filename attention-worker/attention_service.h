@@ -10,9 +10,9 @@
 
 namespace expertmesh::attention_worker {
 
-/// What both gRPC services say about this worker.
 class ConstraintCompiler;
 
+/// What both gRPC services say about this worker.
 struct WorkerIdentity {
   std::string name;
   std::string model;

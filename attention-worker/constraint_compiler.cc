@@ -46,11 +46,7 @@ absl::StatusOr<NodeId> AddRepeat(GrammarBuilder& builder,
                  absl::StrCat("constraint: repeat.least is ", node.least, "; it may be at most ",
                               kRepeatMax, " and repeat.most"));
   }
-  const Constraint& part = repeat.part();
-  if (part.free_text() || part.part_case() == Constraint::kRepeat) {
-    return Error(Reason::kInvalidArgument, "constraint: what is repeated may not be empty");
-  }
-  EM_ASSIGN_OR_RETURN(node.part, AddPart(builder, part, vocab, depth + 1));
+  EM_ASSIGN_OR_RETURN(node.part, AddPart(builder, repeat.part(), vocab, depth + 1));
   return builder.Add(node);
 }
 

@@ -175,6 +175,12 @@ absl::StatusOr<std::shared_ptr<const Grammar>> GrammarBuilder::Finish(NodeId roo
                                 " states"));
   }
   MeasureLengths();
+  for (const Node& node : nodes_) {
+    const auto* repeat = std::get_if<RepeatNode>(&node);
+    if (repeat != nullptr && shortest_[repeat->part] == 0) {
+      return Refused("constraint: what is repeated may be empty");
+    }
+  }
   if (EntersItself()) return Refused("$ref: the schema refers to itself with nothing between");
   if (shortest_[root] >= kForever) return Refused("no value can satisfy the schema");
   MeasureObjects();

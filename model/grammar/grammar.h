@@ -100,7 +100,6 @@ class Grammar {
   NodeId root() const { return root_; }
   /// Fewest bytes of this node's text, a special token counted as one; kForever if it has none.
   uint32_t shortest(NodeId id) const { return shortest_[id]; }
-  size_t size() const { return nodes_.size(); }
 
  private:
   friend class GrammarBuilder;
@@ -121,10 +120,9 @@ class GrammarBuilder {
   NodeId Reserve() { return Add(ChoiceNode{}); }
   void Set(NodeId id, Node node);
   bool full() const { return full_; }
-  size_t machine_states() const { return machine_states_; }
 
-  /// kSchemaUnsupported, saying why: too large; refers to itself without a text between; no text
-  /// fits.
+  /// kSchemaUnsupported, saying why: too large; repeats what may be empty; refers to itself without
+  /// a text between; no text fits.
   absl::StatusOr<std::shared_ptr<const Grammar>> Finish(NodeId root) &&;
 
  private:

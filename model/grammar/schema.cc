@@ -223,7 +223,7 @@ class Compiler {
     }
     std::vector<std::string> literals;
     for (const json::value& value : values) {
-      literals.push_back(value.is_string() ? Quoted(View(value.as_string())) : PythonJson(value));
+      literals.push_back(PythonJson(value));
     }
     if (literals.empty()) return builder_.Add(ChoiceNode{});
     if (literals.size() == 1) return builder_.Add(LiteralNode{literals[0]});
@@ -341,7 +341,8 @@ class Compiler {
     std::map<std::string, size_t, std::less<>> index;
     const auto add = [&](std::string_view name, NodeId value, bool needed) {
       index.emplace(std::string(name), node.properties.size());
-      node.properties.push_back({std::string(name), Quoted(name), value, needed});
+      node.properties.push_back(
+          {std::string(name), PythonJson(json::string(name.data(), name.size())), value, needed});
     };
     if (properties != nullptr) {
       const Place at = place.At("properties");

@@ -76,7 +76,4 @@ bool BoundsNumbers(const json::object& schema);
 /// The pattern of a format; kSchemaUnsupported for unknown ones.
 absl::StatusOr<std::string_view> PatternOfFormat(std::string_view format, const Place& place);
 
-/// A string as JSON, quotes included; only what must be is escaped.
-std::string Quoted(std::string_view text);
-
 }  // namespace expertmesh::model::schema

@@ -264,20 +264,4 @@ absl::StatusOr<NumberRange> RangeOf(const json::object& schema, bool integer, co
   return range;
 }
 
-std::string Quoted(std::string_view text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<uint8_t>(c);
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (byte < 0x20) {
-      absl::StrAppend(&quoted, "\\u00", absl::Hex(byte, absl::kZeroPad2));
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "\"";
-}
-
 }  // namespace expertmesh::model::schema

@@ -15,7 +15,6 @@ class TokenSet {
  public:
   explicit TokenSet(size_t size = 0) : size_(size), words_((size + 63) / 64) {}
   void Add(uint32_t id) { words_[id / 64] |= uint64_t{1} << (id % 64); }
-  void Remove(uint32_t id) { words_[id / 64] &= ~(uint64_t{1} << (id % 64)); }
   bool Has(uint32_t id) const { return (words_[id / 64] >> (id % 64) & 1) != 0; }
   void AddAll(const TokenSet& other) {
     for (size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
+import torch
 
 from tools.reference import presets
 from tools.reference.model import ExpertMesh
@@ -105,8 +106,6 @@ def _page(mixed: list[streams.Products], norms: list[activations.LayerNorms],
 
 def main() -> None:
     """Measures everything and writes the page."""
-    import torch  # noqa: PLC0415  heavy, and not needed for --help
-
     mixed = [streams.products(spread) for spread in streams.SPREADS]
     config = presets.preset("tiny")
     model = randomise(ExpertMesh(config, presets.hash_data(config)), 0)
