@@ -26,6 +26,7 @@ struct Api {
   std::unique_ptr<model::Tokenizer> tokenizer = {};
   model::ChatEncoding encoding = model::ChatEncoding::kNone;
   model::ChatTexts chat_texts = {};
+  SamplingDefaults sampling = {};  // of generation_config.json
   std::chrono::seconds request_timeout{600};
   int64_t created = 0;  // Unix seconds, for /v1/models
   MeshView* mesh = nullptr;

@@ -30,18 +30,18 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 
 std::string NewDigits() { return absl::StrCat(absl::Hex(base::EntropyU64(), absl::kZeroPad16)); }
 
-ParsedRequest Parse(Door door, std::string_view body) {
+ParsedRequest Parse(Door door, std::string_view body, const SamplingDefaults& defaults) {
   switch (door) {
     case Door::kCompletions:
-      return ParseCompletionRequest(body);
+      return ParseCompletionRequest(body, defaults);
     case Door::kResponses:
-      return ParseResponsesRequest(body);
+      return ParseResponsesRequest(body, defaults);
     case Door::kMessages:
-      return ParseMessagesRequest(body);
+      return ParseMessagesRequest(body, false, defaults);
     case Door::kCountTokens:
-      return ParseMessagesRequest(body, true);
+      return ParseMessagesRequest(body, true, defaults);
     default:
-      return ParseChatRequest(body);
+      return ParseChatRequest(body, defaults);
   }
 }
 
@@ -101,7 +101,7 @@ asio::awaitable<int> Completion::Run(Door door, const std::string& body) {
 }
 
 std::variant<Completion::Prepared, ApiError> Completion::Prepare(const std::string& body) const {
-  auto parsed = Parse(door_, body);
+  auto parsed = Parse(door_, body, api_.sampling);
   if (auto* bad = std::get_if<ApiError>(&parsed)) return std::move(*bad);
   Prepared out;
   out.request = std::move(std::get<ApiRequest>(parsed));

@@ -9,6 +9,7 @@
 #include <stop_token>
 #include <utility>
 
+#include "gateway/generation_config.h"
 #include "services/base/model_name.h"
 #include "services/base/status.h"
 
@@ -56,6 +57,9 @@ absl::Status GatewayProcess::LoadModel(const GatewayOptions& options, telemetry:
   EM_ASSIGN_OR_RETURN(api_.chat_texts, model::LoadChatTexts(options.model_directory, encoding));
   spdlog::info("chat encoding {}, texts: {} {}", encoding, api_.chat_texts.source,
                api_.chat_texts.hash);
+  if (options.generation_config) {
+    EM_ASSIGN_OR_RETURN(api_.sampling, LoadSamplingDefaults(options.model_directory));
+  }
   api_.request_timeout = std::chrono::seconds(options.request_timeout_s);
   api_.created = std::time(nullptr);
   metrics_.emplace(metrics, api_.model);

@@ -22,6 +22,7 @@ struct GatewayOptions {
   std::string model_directory = {};
   std::string served_model_name = {};  // empty: the directory's name
   std::string chat_encoding = "auto";
+  bool generation_config = true;  // defaults of sampling from generation_config.json
   std::string listen = "127.0.0.1:0";  // gRPC
   HttpServer::Options http = {};
   std::vector<std::string> routers = {};

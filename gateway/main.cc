@@ -18,6 +18,9 @@ void AddFlags(CLI::App& app, expertmesh::gateway::GatewayOptions& options, size_
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
   app.add_option("--chat-encoding", options.chat_encoding, "auto, v3, r1, v3.1, v3.2 or v4")
       ->capture_default_str();
+  app.add_flag("!--no-generation-config", options.generation_config,
+               "Sample with temperature 1 where a request says nothing, whatever the model's "
+               "generation_config.json says");
   app.add_option("--http", options.http.listen, "HTTP HOST:PORT; port 0 takes any free one")
       ->capture_default_str();
   app.add_option("--http-threads", options.http.threads, "Threads for HTTP, and for tokenizing")

@@ -158,11 +158,11 @@ Failure TakePrompt(const json::object& body, ApiRequest& request) {
 
 }  // namespace
 
-ParsedRequest ParseChatRequest(std::string_view body) {
+ParsedRequest ParseChatRequest(std::string_view body, const SamplingDefaults& defaults) {
   json::monotonic_resource memory;
   json::value parsed(&memory);
   if (auto bad = ParseBody(body, &memory, parsed)) return *std::move(bad);
-  ApiRequest request;
+  ApiRequest request(defaults);
   const json::object& fields = parsed.as_object();
   if (auto bad = TakeFields(fields, request)) return *std::move(bad);
   if (auto bad = TakeMessages(fields, request)) return *std::move(bad);
@@ -170,11 +170,11 @@ ParsedRequest ParseChatRequest(std::string_view body) {
   return request;
 }
 
-ParsedRequest ParseCompletionRequest(std::string_view body) {
+ParsedRequest ParseCompletionRequest(std::string_view body, const SamplingDefaults& defaults) {
   json::monotonic_resource memory;
   json::value parsed(&memory);
   if (auto bad = ParseBody(body, &memory, parsed)) return *std::move(bad);
-  ApiRequest request;
+  ApiRequest request(defaults);
   request.chat = false;
   request.max_tokens = kCompletionTokensDefault;
   const json::object& fields = parsed.as_object();

@@ -27,19 +27,24 @@ struct ApiFunction {
   bool operator==(const ApiFunction&) const = default;
 };
 
-struct ApiRequest {
+/// What a request that does not say otherwise samples with.
+struct SamplingDefaults {
+  float temperature = 1.0f;         // 0 to 2
+  float top_p = 1.0f;               // above 0, at most 1
+  uint32_t top_k = 0;               // 0 = all
+  float min_p = 0.0f;               // 0 to 1
+  float repetition_penalty = 1.0f;  // above 0
+  bool operator==(const SamplingDefaults&) const = default;
+};
+
+struct ApiRequest : SamplingDefaults {
   bool chat = true;
   std::string model = {};
   std::vector<model::ChatMessage> messages = {};  // chat: at least one
   std::string prompt = {};                        // completions, if prompt_tokens is empty
   std::vector<uint32_t> prompt_tokens = {};       // completions, ready-made
-  float temperature = 1.0f;                       // 0 to 2
-  float top_p = 1.0f;                             // above 0, at most 1
-  uint32_t top_k = 0;                             // 0 = all
-  float min_p = 0.0f;                             // 0 to 1
   float presence_penalty = 0.0f;                  // -2 to 2
   float frequency_penalty = 0.0f;                 // -2 to 2
-  float repetition_penalty = 1.0f;                // above 0
   std::vector<std::pair<uint32_t, float>> logit_bias = {};  // token → -100 to 100
   std::optional<uint64_t> seed = {};
   uint32_t choices = 1;  // n
@@ -61,15 +66,18 @@ struct ApiRequest {
   bool parallel_calls = true;                     // false: at most one call
   bool prefix = false;                     // chat: the last message is the beginning of the answer
   std::optional<std::string> suffix = {};  // completions: the text behind the gap to fill
+  ApiRequest() = default;
+  explicit ApiRequest(const SamplingDefaults& defaults) : SamplingDefaults(defaults) {}
   bool operator==(const ApiRequest&) const = default;
 };
 
 using ParsedRequest = std::variant<ApiRequest, ApiError>;
 
-ParsedRequest ParseChatRequest(std::string_view body);
-ParsedRequest ParseCompletionRequest(std::string_view body);
-ParsedRequest ParseResponsesRequest(std::string_view body);
+ParsedRequest ParseChatRequest(std::string_view body, const SamplingDefaults& defaults = {});
+ParsedRequest ParseCompletionRequest(std::string_view body, const SamplingDefaults& defaults = {});
+ParsedRequest ParseResponsesRequest(std::string_view body, const SamplingDefaults& defaults = {});
 /// `counting`: for count_tokens, which needs no max_tokens.
-ParsedRequest ParseMessagesRequest(std::string_view body, bool counting = false);
+ParsedRequest ParseMessagesRequest(std::string_view body, bool counting = false,
+                                   const SamplingDefaults& defaults = {});
 
 }  // namespace expertmesh::gateway

@@ -202,11 +202,12 @@ Failure TakeField(std::string_view key, const json::value& v, ApiRequest& reques
 
 }  // namespace
 
-ParsedRequest ParseMessagesRequest(std::string_view body, bool counting) {
+ParsedRequest ParseMessagesRequest(std::string_view body, bool counting,
+                                   const SamplingDefaults& defaults) {
   json::monotonic_resource memory;
   json::value parsed(&memory);
   if (auto bad = ParseBody(body, &memory, parsed)) return *std::move(bad);
-  ApiRequest request;
+  ApiRequest request(defaults);
   request.include_usage = true;
   const json::object& fields = parsed.as_object();
   for (const auto& [key, value] : fields) {

@@ -187,11 +187,11 @@ Failure TakeField(std::string_view key, const json::value& v, ApiRequest& reques
 
 }  // namespace
 
-ParsedRequest ParseResponsesRequest(std::string_view body) {
+ParsedRequest ParseResponsesRequest(std::string_view body, const SamplingDefaults& defaults) {
   json::monotonic_resource memory;
   json::value parsed(&memory);
   if (auto bad = ParseBody(body, &memory, parsed)) return *std::move(bad);
-  ApiRequest request;
+  ApiRequest request(defaults);
   const json::object& fields = parsed.as_object();
   for (const auto& [key, value] : fields) {
     const std::string_view field(key.data(), key.size());

@@ -1,8 +1,10 @@
-// Bodies of every door that takes a prompt: a checked request or an error a client can read.
+// Bodies of every door that takes a prompt, and generation_config.json: a checked request or an error
+// that a person can read.
 #include <cmath>
 #include <variant>
 
 #include "gateway/core/api_request.h"
+#include "gateway/core/sampling_defaults.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace expertmesh::fuzz {
@@ -29,5 +31,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Check(gateway::ParseCompletionRequest(fuzz::Text(data, size)));
   fuzz::Check(gateway::ParseResponsesRequest(fuzz::Text(data, size)));
   fuzz::Check(gateway::ParseMessagesRequest(fuzz::Text(data, size)));
+  if (const auto defaults = gateway::ParseSamplingDefaults(fuzz::Text(data, size)); defaults.ok()) {
+    fuzz::Require(std::isfinite(defaults->temperature) && defaults->temperature >= 0, "temperature");
+    fuzz::Require(defaults->top_p > 0 && defaults->top_p <= 1, "top_p");
+  }
   return 0;
 }
