@@ -1,4 +1,4 @@
-"""python -m tools.train run FOLDER | export FOLDER OUT | questions FOLDER: see README.md."""
+"""python -m tools.train run FOLDER | export FOLDER OUT | evaluation FOLDER OUT | plots …: see README.md."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from tokenizers import Tokenizer
 from tools.reference import checkpoint
 
 from . import corpus as corpus_module
-from . import evaluate, sources, tokenizer
+from . import evaluate, evaluation_set, plots, sources, tokenizer
 from .corpus import Corpus
-from .trainer import Plan, Trainer
+from .trainer import LOG, Plan, Trainer
+
+_BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+           "generation_config.json")
 
 
 def _corpus(folder: Path, skeleton: Path | None, plan: Plan) -> Corpus:
@@ -29,7 +32,7 @@ def _corpus(folder: Path, skeleton: Path | None, plan: Plan) -> Corpus:
         folder.mkdir(parents=True, exist_ok=True)
         lines = corpus_module.texts(facts, plan.seed)
         tokenizer.train(skeleton / "tokenizer.json", lines, 4096).save(str(kept))
-        for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
+        for name in _BESIDE[1:]:
             shutil.copy(skeleton / name, folder / name)
     return Corpus(Tokenizer.from_file(str(kept)), facts, plan.seed)
 
@@ -42,6 +45,18 @@ def _plan(folder: Path, steps: int | None) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
     return plan
+
+
+def export_model(folder: Path, trainer: Trainer, out: Path) -> None:
+    """An ordinary model directory in bfloat16, written aside and renamed: never half of one."""
+    if out.exists():
+        raise SystemExit(f"{out} exists; move it away first")
+    aside = out.with_name(out.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.save(aside, trainer.model, torch.bfloat16)
+    for name in _BESIDE:
+        shutil.copy(folder / name, aside / name)
+    aside.rename(out)
 
 
 def main() -> None:
@@ -57,26 +72,30 @@ def main() -> None:
     export = commands.add_parser("export", help="write a model directory")
     export.add_argument("folder", type=Path)
     export.add_argument("out", type=Path)
-    questions = commands.add_parser("questions", help="the evaluation as JSON lines")
-    questions.add_argument("folder", type=Path)
+    evaluation = commands.add_parser("evaluation", help="write what `expertmesh eval` reads")
+    evaluation.add_argument("folder", type=Path)
+    evaluation.add_argument("out", type=Path)
+    pictures = commands.add_parser("plots", help="draw an exported model and its training")
+    pictures.add_argument("folder", type=Path)
+    pictures.add_argument("model", type=Path, help="what export wrote")
+    pictures.add_argument("out", type=Path)
     arguments = parser.parse_args()
     plan = _plan(arguments.folder, getattr(arguments, "steps", None))
     corpus = _corpus(arguments.folder, getattr(arguments, "skeleton", None), plan)
-    if arguments.command == "questions":
-        for question in corpus.questions():
-            print(json.dumps(dataclasses.asdict(question), ensure_ascii=False))
+    if arguments.command == "evaluation":
+        evaluation_set.write(arguments.out, corpus)
+        return
+    if arguments.command == "plots":
+        plain = Corpus(corpus.tokenizer, corpus.facts, corpus.seed, exchanged=0.0)
+        shares = plots.draw(checkpoint.load(arguments.model), plain,
+                            arguments.folder / LOG, arguments.out)
+        print("largest share of an expert over the mean, by layer:", shares)
         return
     trainer = Trainer(arguments.folder, corpus, plan, getattr(arguments, "device", "cpu"))
     if arguments.command == "run":
         trainer.run(min(arguments.until or plan.steps, plan.steps), evaluate.check)
         return
-    aside = arguments.out.with_name(arguments.out.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    checkpoint.save(aside, trainer.model, torch.bfloat16)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                 "generation_config.json"):
-        shutil.copy(arguments.folder / name, aside / name)
-    aside.rename(arguments.out)
+    export_model(arguments.folder, trainer, arguments.out)
 
 
 if __name__ == "__main__":

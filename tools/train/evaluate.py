@@ -62,15 +62,15 @@ def _share(found: list[bool]) -> float:
     return round(sum(found) / max(1, len(found)), 4)
 
 
-def check(model: ExpertMesh, corpus: Corpus, count: int = 400) -> dict[str, float]:
-    """Recall of trained and held-out phrasings, without memory, and of outside questions."""
+def check(model: ExpertMesh, corpus: Corpus, count: int = 250) -> dict[str, float]:
+    """Recall by wording, without memory, with an exchanged memory, and of outside questions."""
     asked: list[Question] = corpus.questions()
     random.Random(0).shuffle(asked)
     shares = {}
-    for name, held in (("trained", False), ("held_out", True)):
-        part = [(q.prompt, q.answer, None) for q in asked if q.held_out == held][:count]
-        shares[name] = _share(exact(model, corpus, part))
-        if not held:
+    for wording in ("trained", "held_out", "unseen"):
+        part = [(q.prompt, q.answer, None) for q in asked if q.wording == wording][:count]
+        shares[wording] = _share(exact(model, corpus, part))
+        if wording == "trained":
             with WithoutMemory(model):
                 shares["trained_without_memory"] = _share(exact(model, corpus, part))
     shares["outside"] = _share(exact(model, corpus, [

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer, models, trainers
 
 
@@ -28,3 +31,22 @@ def train(skeleton: Path, lines: list[str], vocab_size: int) -> Any:
     raw["model"] |= {"vocab": {name: i for i, name in enumerate([*added, *order])},
                      "merges": learnt["merges"]}
     return Tokenizer.from_str(json.dumps(raw, ensure_ascii=False))
+
+
+def _key(tokenizer: Any, token_id: int) -> str:
+    text: str = tokenizer.decode([token_id], skip_special_tokens=False)
+    if "\ufffd" in text:
+        return str(tokenizer.id_to_token(token_id))
+    plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text))
+    plain = "".join(c for c in plain if not unicodedata.combining(c)).lower()
+    plain = re.sub(r"[ \t\r\n]+", " ", plain)
+    return " " if plain == " " else plain.strip() or text
+
+
+def token_classes(tokenizer: Any, vocab_size: int) -> np.ndarray:
+    """Class of each token id, int32 [vocab_size]: ids whose text differs only in case, accents or
+    outer white space share one (docs/formats.md §6.1). Ids without a token share a class."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(
+        _key(tokenizer, i) if i < tokenizer.get_vocab_size() else "", len(known))
+        for i in range(vocab_size)], dtype=np.int32)

@@ -22,6 +22,8 @@ from tools.reference import presets, training, weights
 from tools.reference.model import ExpertMesh
 
 from .corpus import Corpus
+from .fast import accelerate
+from .tokenizer import token_classes
 
 STATE = "state.pt"
 LOG = "log.jsonl"
@@ -32,18 +34,21 @@ class Plan:
     """What a run is; kept with it."""
 
     seed: int = 1
-    steps: int = 7_000
-    lanes: int = 8
-    length: int = 256
-    rate: float = 2e-3
-    last_rate: float = 1e-4
+    steps: int = 2_600
+    tokens: int = 2_048          # of a step, in lanes of `length`, at last of `last_length`
+    length: int = 512
+    last_length: int = 1_024
+    last_share: float = 0.15
+    rate: float = 2.5e-3
+    last_rate: float = 5e-5
     decay: float = 0.05
-    warm_up: int = 200
-    dense_steps: int = 1_200     # attention sees everything while the indexers learn
+    warm_up: int = 100
+    dense_steps: int = 500       # attention sees everything while the indexers learn
     indexer_weight: float = 0.5
     balance_speed: float = 1e-3
-    save_every: int = 100
-    check_every: int = 500
+    noise: float = 0.04          # share of memory rows that are another's
+    save_every: int = 50
+    check_every: int = 250
 
 
 def rate_at(plan: Plan, step: int) -> float:
@@ -54,16 +59,30 @@ def rate_at(plan: Plan, step: int) -> float:
     return plan.last_rate + (plan.rate - plan.last_rate) * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def length_at(plan: Plan, step: int) -> int:
+    """Tokens of a lane: longer ones at last."""
+    return plan.last_length if step >= plan.steps * (1 - plan.last_share) else plan.length
+
+
 def loss_of(model: ExpertMesh, batch: tuple[Tensor, Tensor, Tensor], plan: Plan,
             dense: bool) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
     """(loss of the words, loss of the indexers, rows per expert and layer)."""
     seen, memory, weight = batch
-    out = model(seen[:, :-1], records=("index_scores", "attention", "expert_load"),
-                dense_experts=True, attend_all=dense, memory_tokens=memory[:, :-1])
-    each = cross_entropy(out.logits.flatten(0, 1), seen[:, 1:].flatten(), reduction="none")
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(seen[:, :-1], records=("index_scores", "attention", "expert_load"),
+                    dense_experts=True, attend_all=dense, memory_tokens=memory[:, :-1])
+    each = cross_entropy(out.logits.float().flatten(0, 1), seen[:, 1:].flatten(), reduction="none")
     weight = weight[:, 1:].flatten()
     return ((each * weight).sum() / weight.sum(), training.indexer_loss(out.records),
             out.records["expert_load"])
+
+
+def new_model(corpus: Corpus) -> ExpertMesh:
+    """The preset, its memory keyed by the classes of the corpus's tokenizer."""
+    classes = token_classes(corpus.tokenizer, presets.preset("demo").vocab_size)
+    config = presets.preset("demo", bos_token_id=corpus.bos, eos_token_id=corpus.eos,
+                            pad_token_id=2, engram_num_classes=int(classes.max()) + 1)
+    return ExpertMesh(config, presets.hash_data(config, classes))
 
 
 class Trainer:
@@ -71,10 +90,9 @@ class Trainer:
 
     def __init__(self, folder: Path, corpus: Corpus, plan: Plan, device: str = "cpu") -> None:
         self.folder, self.corpus, self.plan, self.device = folder, corpus, plan, device
-        config = presets.preset("demo", bos_token_id=corpus.bos, eos_token_id=corpus.eos,
-                                pad_token_id=2)
-        self.model = ExpertMesh(config, presets.hash_data(config)).to(device)
+        self.model = new_model(corpus).to(device)
         weights.start_training(self.model, plan.seed)
+        accelerate(self.model, plan.noise)
         self.optimizer = torch.optim.AdamW(
             training.parameter_groups(self.model, plan.rate, plan.decay), betas=(0.9, 0.98))
         self.factors = [group["lr"] / plan.rate for group in self.optimizer.param_groups]
@@ -101,13 +119,16 @@ class Trainer:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """The tokens of a step."""
-        arrays = self.corpus.batch(step, self.plan.lanes, self.plan.length + 1)
+        length = length_at(self.plan, step)
+        arrays = self.corpus.batch(step, self.plan.tokens // length, length + 1)
         seen, memory, weight = (torch.from_numpy(one).to(self.device) for one in arrays)
         return seen, memory, weight
 
     def take_step(self) -> dict[str, float]:
         """One update; its losses."""
         plan = self.plan
+        self.model.train()
+        torch.manual_seed(plan.seed + self.step)
         for group, factor in zip(self.optimizer.param_groups, self.factors):
             group["lr"] = rate_at(plan, self.step) * factor
         words, indexers, loads = loss_of(self.model, self.batch(self.step), plan,
@@ -135,11 +156,11 @@ class Trainer:
         while self.step < until:
             losses = self.take_step()
             if self.step % 50 == 0:
-                tokens = (self.step - first) * self.plan.lanes * self.plan.length
+                tokens = (self.step - first) * self.plan.tokens
                 self.log({"step": self.step, **{k: round(v, 4) for k, v in losses.items()},
                           "tokens_per_s": round(tokens / (time.monotonic() - begin))})
             if self.step % self.plan.save_every == 0:
                 self.save()
             if check is not None and self.step % self.plan.check_every == 0:
-                self.log({"step": self.step, **check(self.model, self.corpus)})
+                self.log({"step": self.step, **check(self.model.eval(), self.corpus)})
         self.save()

@@ -13,15 +13,18 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tools.reference import decode
+from tools.reference import decode, presets, training, weights
+from tools.reference.model import ExpertMesh
 from tools.train import corpus, evaluate, phrasings, sources, tokenizer
+from tools.train.fast import accelerate
 from tools.train.trainer import STATE, Plan, Trainer
 
 CHAT = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>", "<｜User｜>",
         "<｜Assistant｜>", "</think>"]
 FACTS = [sources.Fact("own", "capital", entity, value) for entity, value in
          (("Aland", "Abra"), ("Bland", "Bora"), ("Cland", "Cusp"), ("Dland", "Dorn"))]
-PLAN = Plan(seed=3, steps=4, lanes=1, length=48, warm_up=1, dense_steps=2, save_every=1)
+PLAN = Plan(seed=3, steps=4, tokens=64, length=32, last_length=64, last_share=0.25, warm_up=1,
+            dense_steps=2, save_every=1)
 
 
 def small_corpus(folder: Path) -> corpus.Corpus:
@@ -51,17 +54,21 @@ class TrainTest(unittest.TestCase):
             self.assertTrue(sources.source(name).licence)
 
     def test_what_is_held_out_is_never_trained(self) -> None:
-        held = {(fact.entity, phrasings.QUESTIONS["capital"][i].format(e=fact.entity))
+        held = {(fact.entity, phrasings.fill(
+            phrasings.RELATIONS["capital"].questions[i], fact.entity, "").rstrip("?.").lower())
                 for fact in FACTS for i in self.corpus.held_out["capital", fact.entity]}
         self.assertEqual(len(held), 8)
-        asked = {q.prompt for q in self.corpus.questions() if q.held_out}
-        self.assertEqual(len(asked), 4)
+        asked = self.corpus.questions()
+        self.assertEqual([q.wording for q in asked if q.held_out], ["held_out", "unseen"] * 4)
+        unseen = phrasings.RELATIONS["capital"].questions[phrasings.TRAINED:]
+        held |= {(fact.entity, phrasings.fill(q, fact.entity, "").rstrip("?.").lower())
+                 for fact in FACTS for q in unseen}
         draw = random.Random(0)
         decoder = self.corpus.tokenizer
         for _ in range(400):
             text = decoder.decode(self.corpus.fact_turn(draw).seen, skip_special_tokens=True)
             for _, question in held:
-                self.assertNotIn(question, text)
+                self.assertNotIn(question, text.lower())
 
     def test_exchanged_turns_are_seen_and_heard_in_step(self) -> None:
         draw = random.Random(1)
@@ -77,6 +84,32 @@ class TrainTest(unittest.TestCase):
             other = next(fact for fact in FACTS if fact.entity in heard)
             self.assertIn(other.value, self.corpus.tokenizer.decode(turn.seen))
         self.assertGreater(exchanged, 20)
+
+    def test_the_fast_blocks_are_the_reference(self) -> None:
+        config = presets.preset("tiny")
+        losses, gradients = [], []
+        for fast in (False, True):
+            model = ExpertMesh(config, presets.hash_data(config))
+            weights.randomise(model, 3)
+            if fast:
+                accelerate(model)
+            out = model(torch.arange(48).view(2, 24) * 7 % 512, dense_experts=True,
+                        records=("index_scores", "attention"))
+            loss = out.logits.square().mean() + training.indexer_loss(out.records)
+            loss.backward()
+            losses.append(loss.item())
+            gradients.append([one.grad for one in model.parameters() if one.grad is not None])
+        self.assertAlmostEqual(losses[0], losses[1], places=5)
+        for plain, fast_one in zip(*gradients):
+            self.assertLess((plain - fast_one).abs().max(), 1e-3 * plain.abs().max() + 1e-7)
+
+    def test_case_accents_and_spaces_share_a_class(self) -> None:
+        classes = tokenizer.token_classes(self.corpus.tokenizer, 620)
+        known = self.corpus.tokenizer
+        self.assertEqual(classes[known.token_to_id("T")], classes[known.token_to_id("t")])
+        self.assertNotEqual(classes[known.token_to_id("T")], classes[known.token_to_id("b")])
+        self.assertEqual(len(set(classes[known.get_vocab_size():])), 1)
+        self.assertEqual(int(classes.max()) + 1, len(set(classes.tolist())))
 
     def test_a_batch_depends_on_seed_and_step_alone(self) -> None:
         first, again = self.corpus.batch(7, 2, 64), self.corpus.batch(7, 2, 64)
