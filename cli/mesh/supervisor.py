@@ -25,13 +25,23 @@ class StopRequested(Exception):
 
 
 class StopSignals:
-    """SIGINT, SIGTERM and SIGHUP as something to wait for."""
+    """SIGINT, SIGTERM and SIGHUP as something to wait for. The interpreter writes into a pipe as a
+    signal arrives; handlers in Python run between two byte codes only, so one just before a call
+    that blocks would wait as long as that call."""
+
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: os.write(self._write, b"x"))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+        self._read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in self.NUMBERS:
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.NUMBERS)
+
+    def fileno(self) -> int:
+        """Readable while a signal waits."""
+        return self._read
 
     def wait(self, seconds: float) -> bool:
         """True, once per signal, if one has come or comes within `seconds`."""

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -187,17 +188,17 @@ def run(args: argparse.Namespace) -> int:
 def detach(ready_in: int, ready_out: int) -> int | None:
     """Goes into the background. None there; in front, the exit code once the supervisor has said
     how its start went."""
-    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # until both sides handle them
+    signal.pthread_sigmask(signal.SIG_BLOCK, StopSignals.NUMBERS)  # until both sides handle them
     daemon = os.fork()
     if daemon == 0:
         os.close(ready_in)
         os.setsid()
         return None
     os.close(ready_out)
-    for number in stops:
-        signal.signal(number, lambda *_: os.kill(daemon, signal.SIGTERM))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+    signals = StopSignals()
+    while ready_in not in (readable := select.select([ready_in, signals], [], [])[0]):
+        if readable and signals.wait(0):
+            os.kill(daemon, signal.SIGTERM)
     with os.fdopen(ready_in) as verdict:
         return 0 if verdict.read() == "ready" else 1
 

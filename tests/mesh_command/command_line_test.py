@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
+import functools
 import io
+import operator
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -18,7 +22,7 @@ from unittest import mock
 from support import ROOT, InstanceTest
 
 from mesh import __main__ as command_line
-from mesh import arguments, chat, status, up
+from mesh import arguments, chat, status, supervisor, up
 from mesh.errors import MeshError
 from mesh.instance import Instance
 
@@ -158,6 +162,20 @@ class CommandLineTest(InstanceTest):
                 front.send_signal(number)
                 self.assertEqual(front.stdout.readline(), "stopped\n")
             self.assertEqual(front.returncode, 1)
+
+    def test_a_signal_just_before_a_call_that_blocks_is_seen(self) -> None:
+        for number in supervisor.StopSignals.NUMBERS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.addCleanup(signal.set_wakeup_fd, -1)
+        signals = supervisor.StopSignals()
+        for number in supervisor.StopSignals.NUMBERS:
+            steps = (functools.partial(ctypes.CDLL(None).kill, os.getpid(), number),
+                     functools.partial(select.select, [signals.fileno()], [], [], 0))
+            # No byte code between the two, so no handler in Python.
+            _, (readable, _, _) = map(operator.call, steps)
+            self.assertEqual(readable, [signals.fileno()])
+            self.assertTrue(signals.wait(0))
+            self.assertFalse(signals.wait(0))
 
     def test_the_instance_is_named_only_if_it_must(self) -> None:
         self.assertEqual(self.instance.option, " --name test")
