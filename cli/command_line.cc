@@ -13,6 +13,7 @@
 #include "cli/tokenizer_commands.h"
 #include "model/writer/converter.h"
 #include "model/writer/presets.h"
+#include "services/lifecycle/process.h"
 
 namespace expertmesh::cli {
 namespace {
@@ -97,6 +98,7 @@ void AddShow(CLI::App& model, ShowOptions& options, Command& command) {
       "Check a model directory and print parameters, stored forms, bytes, KV size and revision");
   AddModel(*show, options.directory, options.preset);
   show->add_flag("--json", options.json, "One JSON object");
+  lifecycle::AddOverrideFlag(*show, options.overrides);
   show->footer(
       "Examples:\n"
       "  expertmesh model show build/models/tiny-v3\n"
