@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_join.h"
 #include "cli/engram_flags.h"
+#include "cli/eval_flags.h"
 #include "cli/model_commands.h"
 #include "cli/tokenizer_commands.h"
 #include "model/writer/converter.h"
@@ -183,7 +184,8 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   app.require_subcommand(1);
   app.footer(
       "Example:\n  expertmesh model show build/models/tiny-v3\n"
-      "More: expertmesh model --help, expertmesh tokenizer --help, expertmesh engram --help");
+      "More: expertmesh model --help, expertmesh tokenizer --help, expertmesh engram --help, "
+      "expertmesh eval --help");
   CLI::App* model = app.add_subcommand("model", "Make and inspect model directories");
   model->require_subcommand(1);
   model->footer("Examples: expertmesh model init --help, expertmesh model show --help");
@@ -193,6 +195,8 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   Command command;
   EngramFlags engram;
   engram.Add(app, command);
+  EvalFlags eval;
+  eval.Add(app, command);
   EncodeOptions encode;
   DecodeOptions decode;
   ChatPromptOptions chat;

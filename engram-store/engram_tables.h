@@ -16,10 +16,13 @@
 #include "engram-store/core/version_catalogue.h"
 #include "engram-store/rocksdb/engram_db.h"
 #include "engram-store/segment_files.h"
+#include "model/config_overrides.h"
 #include "services/base/clock.h"
 #include "services/telemetry/metrics.h"
 
 namespace expertmesh::engram_store {
+
+class CheckpointTables;
 
 /// A published version as look-ups see it. Immutable; stays readable while somebody holds it, also
 /// when it was pruned meanwhile, except in cold mode.

@@ -298,13 +298,12 @@ std::string ExpertEngine::StatusJson() const {
   for (const auto& [layer, rows] : load_) {
     used += rows.size() - static_cast<size_t>(std::count(rows.begin(), rows.end(), uint64_t{0}));
   }
-  return absl::StrCat("{\"hosted\":", experts * layers, ",\"used\":", used,
-                      ",\"experts_per_layer\":", experts, ",\"of\":", slice_->expert_count(),
-                      ",\"rows_total\":", d.rows_total(), ",\"expert_bytes\":", d.expert_bytes(),
-                      ",\"queued_rows\":", batcher_.queued_rows(), ",\"epoch\":\"",
-                      d.epoch().term(), ".", d.epoch().number(), "\",\"profile\":\"", d.profile(),
-                      "\",\"fingerprint\":\"", d.fingerprint(), "\",\"revision\":\"",
-                      d.model().revision(), "\"}");
+  return absl::StrCat(
+      "{\"hosted\":", experts * layers, ",\"used\":", used, ",\"experts_per_layer\":", experts,
+      ",\"of\":", slice_->expert_count(), ",\"rows_total\":", d.rows_total(),
+      ",\"expert_bytes\":", d.expert_bytes(), ",\"queued_rows\":", batcher_.queued_rows(),
+      ",\"epoch\":\"", d.epoch().term(), ".", d.epoch().number(), "\",\"profile\":\"", d.profile(),
+      "\",\"fingerprint\":\"", d.fingerprint(), "\",\"revision\":\"", d.model().revision(), "\"}");
 }
 
 }  // namespace expertmesh::expert_worker
