@@ -61,6 +61,7 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
                  "With --debug-api: recompute a sequence every N steps; 0 never");
   app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
                "Mask excluded gate groups with 0 as transformers does, instead of -inf");
+  lifecycle::AddOverrideFlag(app, options.overrides);
   app.add_option(
          "--memory", options.memory,
          "Where the memory's tables are: store, local (the model directory), or auto, which "

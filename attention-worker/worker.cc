@@ -59,8 +59,10 @@ absl::Status Worker::LoadModel() {
     return base::Error(base::Reason::kInvalidArgument,
                        "--debug-preempt-every needs --debug-api: it makes every answer slower");
   }
+  EM_ASSIGN_OR_RETURN(overrides_, model::ConfigOverrides::Parse(options_.overrides));
   model::AttentionModel::Options load;
   load.directory = options_.model_directory;
+  load.overrides = overrides_;
   load.profile = options_.profile;
   load.masked_gate_group_zero = options_.masked_gate_group_zero;
   EM_ASSIGN_OR_RETURN(const bool reads_store, ReadsStore());
@@ -89,7 +91,8 @@ absl::Status Worker::LoadModel() {
 }
 
 absl::StatusOr<bool> Worker::ReadsStore() const {
-  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options_.model_directory));
+  EM_ASSIGN_OR_RETURN(const model::Config config,
+                      model::LoadConfig(options_.model_directory, overrides_));
   if (options_.memory != "auto" && options_.memory != "store" && options_.memory != "local") {
     return base::Error(base::Reason::kInvalidArgument,
                        absl::StrCat("--memory ", options_.memory, ": use auto, store or local"));
@@ -139,6 +142,7 @@ absl::Status Worker::StartExperts() {
   load.directory = options_.model_directory;
   load.profile = options_.profile;
   load.experts = all;
+  load.overrides = overrides_;
   load.masked_gate_group_zero = options_.masked_gate_group_zero;
   EM_ASSIGN_OR_RETURN(auto slice, model::ExpertSlice::Load(load));
   inproc_ = std::make_unique<InprocExperts>(std::move(slice), options_.threads);

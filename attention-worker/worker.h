@@ -33,6 +33,7 @@ struct WorkerOptions {
   base::Micros parked_lifetime = std::chrono::seconds(10);
   bool debug_api = false;
   bool masked_gate_group_zero = false;
+  std::vector<std::string> overrides;  // "key=value" of config.json; part of the revision
   /// Where rows of the memory come from: "store" an Engram store, "local" the tables in the model
   /// directory; "auto" is a store if the transport is grpc or engram names one.
   std::string memory = "auto";
@@ -69,6 +70,7 @@ class Worker {
   telemetry::Metrics& metrics_;
   base::SteadyClock clock_;
   WorkerIdentity identity_;
+  model::ConfigOverrides overrides_;
   std::unique_ptr<ConstraintCompiler> constraints_;
   std::unique_ptr<model::AttentionModel> model_;
   std::unique_ptr<ExpertDispatcher> experts_;

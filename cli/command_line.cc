@@ -9,10 +9,12 @@
 
 #include "absl/strings/str_join.h"
 #include "cli/engram_flags.h"
+#include "cli/eval_flags.h"
 #include "cli/model_commands.h"
 #include "cli/tokenizer_commands.h"
 #include "model/writer/converter.h"
 #include "model/writer/presets.h"
+#include "services/lifecycle/process.h"
 
 namespace expertmesh::cli {
 namespace {
@@ -97,6 +99,7 @@ void AddShow(CLI::App& model, ShowOptions& options, Command& command) {
       "Check a model directory and print parameters, stored forms, bytes, KV size and revision");
   AddModel(*show, options.directory, options.preset);
   show->add_flag("--json", options.json, "One JSON object");
+  lifecycle::AddOverrideFlag(*show, options.overrides);
   show->footer(
       "Examples:\n"
       "  expertmesh model show build/models/tiny-v3\n"
@@ -181,7 +184,8 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   app.require_subcommand(1);
   app.footer(
       "Example:\n  expertmesh model show build/models/tiny-v3\n"
-      "More: expertmesh model --help, expertmesh tokenizer --help, expertmesh engram --help");
+      "More: expertmesh model --help, expertmesh tokenizer --help, expertmesh engram --help, "
+      "expertmesh eval --help");
   CLI::App* model = app.add_subcommand("model", "Make and inspect model directories");
   model->require_subcommand(1);
   model->footer("Examples: expertmesh model init --help, expertmesh model show --help");
@@ -191,6 +195,8 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   Command command;
   EngramFlags engram;
   engram.Add(app, command);
+  EvalFlags eval;
+  eval.Add(app, command);
   EncodeOptions encode;
   DecodeOptions decode;
   ChatPromptOptions chat;

@@ -97,7 +97,8 @@ absl::Status ConvertModel(const ConvertOptions& options, const Output& output) {
 absl::Status ShowModel(const ShowOptions& options, const Output& output) {
   ModelSummary summary;
   if (options.preset.empty()) {
-    EM_ASSIGN_OR_RETURN(summary, SummarizeModel(options.directory));
+    EM_ASSIGN_OR_RETURN(const auto overrides, model::ConfigOverrides::Parse(options.overrides));
+    EM_ASSIGN_OR_RETURN(summary, SummarizeModel(options.directory, overrides));
   } else {
     EM_ASSIGN_OR_RETURN(const model::Preset preset, model::FindPreset(options.preset));
     summary = CountParameters(preset.config);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <iosfwd>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -41,7 +42,8 @@ absl::Status ConvertModel(const ConvertOptions& options, const Output& output);
 
 struct ShowOptions {
   std::string directory;
-  std::string preset;  // instead of a directory
+  std::string preset;                  // instead of a directory
+  std::vector<std::string> overrides;  // "key=value" of config.json, as a worker's
   bool json = false;
 };
 absl::Status ShowModel(const ShowOptions& options, const Output& output);

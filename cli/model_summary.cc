@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "model/checkpoint.h"
+#include "model/revision.h"
 #include "model/writer/safetensors_layout.h"
 #include "services/base/status.h"
 
@@ -87,8 +88,9 @@ ModelSummary CountParameters(const model::Config& config) {
   return summary;
 }
 
-absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory) {
-  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(directory));
+absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory,
+                                            const model::ConfigOverrides& overrides) {
+  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(directory, overrides));
   EM_ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(directory));
   ModelSummary summary = CountParameters(config);
   summary.directory = directory;
@@ -112,7 +114,8 @@ absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory) {
   }
   std::stable_sort(summary.formats.begin(), summary.formats.end(),
                    [](const FormatSize& a, const FormatSize& b) { return a.bytes > b.bytes; });
-  EM_ASSIGN_OR_RETURN(summary.revision, checkpoint->Revision());
+  EM_ASSIGN_OR_RETURN(summary.revision,
+                      checkpoint->Revision(model::RevisionOptions(false, overrides)));
   return summary;
 }
 

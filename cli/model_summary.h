@@ -41,7 +41,8 @@ struct ModelSummary {
 ModelSummary CountParameters(const model::Config& config);
 
 /// Opens the directory and checks the shape and type of every tensor.
-absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory);
+absl::StatusOr<ModelSummary> SummarizeModel(const std::string& directory,
+                                            const model::ConfigOverrides& overrides = {});
 
 /// 1114048 → "1,114,048".
 std::string WithCommas(uint64_t number);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/revision.h"
 #include "services/base/model_name.h"
 #include "services/base/status.h"
 #include "services/telemetry/metric_catalogue.h"
@@ -53,11 +54,13 @@ absl::StatusOr<std::unique_ptr<EngramProcess>> EngramProcess::Start(const StoreO
 
 absl::Status EngramProcess::LoadModel(const StoreOptions& options,
                                       std::unique_ptr<TokenHasher>& hasher) {
+  EM_ASSIGN_OR_RETURN(overrides_, model::ConfigOverrides::Parse(options.overrides));
   if (options.model_directory.empty()) return absl::OkStatus();
+  EM_ASSIGN_OR_RETURN(const model::Config config,
+                      model::LoadConfig(options.model_directory, overrides_));
   EM_ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(options.model_directory));
-  EM_ASSIGN_OR_RETURN(revision_, checkpoint->Revision());
+  EM_ASSIGN_OR_RETURN(revision_, checkpoint->Revision(model::RevisionOptions(false, overrides_)));
   model_ = base::ModelName(options.model_directory, options.served_model_name);
-  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options.model_directory));
   if (!config.engram) return absl::OkStatus();
   hasher = std::make_unique<TokenHasher>();
   hasher->revision = revision_;
@@ -73,11 +76,13 @@ absl::Status EngramProcess::Import(const StoreOptions& options, telemetry::Metri
   if (options.model_directory.empty()) return absl::OkStatus();
   telemetry::Gauge ratio = metrics.GetGauge(telemetry::metric::kEngramImportRatio);
   const absl::Status status = tables_->Import(
-      options.model_directory, model_, revision_, [&](uint64_t done, uint64_t total) {
+      options.model_directory, model_, revision_,
+      [&](uint64_t done, uint64_t total) {
         spdlog::info("importing tables of {}: {} of {} rows", model_, done, total);
         process_.SetNotReady(absl::StrCat("importing tables: ", done, " of ", total, " rows"));
         ratio.Set(static_cast<double>(done) / static_cast<double>(total));
-      });
+      },
+      overrides_);
   if (status.ok() || tables_->List("", "", false).empty()) return status;
   // What is in the record is served on; who asks for this model is told why it is not there.
   import_error_ = std::string(status.message());

@@ -9,6 +9,7 @@
 
 #include "engram-store/engram_service.h"
 #include "engram-store/engram_tables.h"
+#include "model/config_overrides.h"
 #include "services/lifecycle/process.h"
 #include "services/rpc/router_client.h"
 #include "services/rpc/server.h"
@@ -16,9 +17,10 @@
 namespace expertmesh::engram_store {
 
 struct StoreOptions {
-  std::string data_directory = {};     // made if it is missing
-  std::string model_directory = {};    // whose tables are imported once; may be empty
-  std::string served_model_name = {};  // empty: the directory's name
+  std::string data_directory = {};          // made if it is missing
+  std::string model_directory = {};         // whose tables are imported once; may be empty
+  std::string served_model_name = {};       // empty: the directory's name
+  std::vector<std::string> overrides = {};  // "key=value" of config.json; part of the revision
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers = {};
   bool cold = false;
@@ -52,6 +54,7 @@ class EngramProcess {
   std::string data_directory_;
   std::string model_;
   std::string revision_;
+  model::ConfigOverrides overrides_;
   std::string import_error_;  // why the tables of the model are not served
   std::unique_ptr<EngramTables> tables_;
   std::unique_ptr<EngramService> service_;

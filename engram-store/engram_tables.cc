@@ -177,7 +177,8 @@ void EngramTables::Release(uint64_t lease) {
 }
 
 absl::Status EngramTables::Import(const std::string& directory, const std::string& model,
-                                  const std::string& revision, const Progress& progress) {
+                                  const std::string& revision, const Progress& progress,
+                                  const model::ConfigOverrides& overrides) {
   std::unique_lock change(change_mutex_);
   std::vector<VersionRecord> have;
   {
@@ -189,7 +190,9 @@ absl::Status EngramTables::Import(const std::string& directory, const std::strin
   wanted.model = model;
   wanted.revision = revision;
   if (have.empty()) {
-    EM_RETURN_IF_ERROR(ImportTables(directory, wanted, progress));
+    EM_ASSIGN_OR_RETURN(const CheckpointTables tables,
+                        CheckpointTables::Open(directory, overrides));
+    EM_RETURN_IF_ERROR(ImportTables(tables, directory, wanted, progress));
     std::lock_guard lock(mutex_);
     have = catalogue_.List(model, revision);
   }
@@ -200,9 +203,9 @@ absl::Status EngramTables::Import(const std::string& directory, const std::strin
   return MakeCurrent(kStore, *draft, "publish").status();
 }
 
-absl::Status EngramTables::ImportTables(const std::string& directory, const VersionRecord& wanted,
+absl::Status EngramTables::ImportTables(const CheckpointTables& tables,
+                                        const std::string& directory, const VersionRecord& wanted,
                                         const Progress& progress) {
-  EM_ASSIGN_OR_RETURN(const CheckpointTables tables, CheckpointTables::Open(directory));
   const uint64_t total = tables.shape().total_rows();
   if (total == 0) return absl::OkStatus();  // a model without a memory
   // Sorted tables, and RocksDB's own overhead of a few per cent; then the segments.

@@ -16,10 +16,13 @@
 #include "engram-store/core/version_catalogue.h"
 #include "engram-store/rocksdb/engram_db.h"
 #include "engram-store/segment_files.h"
+#include "model/config_overrides.h"
 #include "services/base/clock.h"
 #include "services/telemetry/metrics.h"
 
 namespace expertmesh::engram_store {
+
+class CheckpointTables;
 
 /// A published version as look-ups see it. Immutable; stays readable while somebody holds it, also
 /// when it was pruned meanwhile, except in cold mode.
@@ -59,7 +62,8 @@ class EngramTables {
   /// there or the model has no memory. `progress` is told rows done and rows in all.
   using Progress = std::function<void(uint64_t done, uint64_t total)>;
   absl::Status Import(const std::string& directory, const std::string& model,
-                      const std::string& revision, const Progress& progress);
+                      const std::string& revision, const Progress& progress,
+                      const model::ConfigOverrides& overrides = {});
 
   /// kModelHasNoMemory or kEngramVersionNotFound.
   absl::StatusOr<std::shared_ptr<const ServedVersion>> Find(const VersionQuery& query) const;
@@ -97,8 +101,8 @@ class EngramTables {
   absl::Status Serve(const VersionRecord& version);
   absl::StatusOr<SegmentFolder::Tables> OpenTables(const VersionRecord& version);
   absl::Status WriteSegments(const VersionRecord& version) const;
-  absl::Status ImportTables(const std::string& directory, const VersionRecord& wanted,
-                            const Progress& progress);
+  absl::Status ImportTables(const CheckpointTables& tables, const std::string& directory,
+                            const VersionRecord& wanted, const Progress& progress);
   absl::StatusOr<VersionRecord> MakeCurrent(const Caller& caller, VersionRecord version,
                                             const std::string& action);
   absl::StatusOr<std::vector<ChangedBlock>> ChangeBlocks(const VersionRecord& base, uint32_t layer,

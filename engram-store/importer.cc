@@ -34,9 +34,10 @@ model::MatrixFormat MatrixFormatOf(RowFormat format) {
   return format == RowFormat::kBf16 ? model::kPlainBf16 : model::kFp8TableRows;
 }
 
-absl::StatusOr<CheckpointTables> CheckpointTables::Open(const std::string& directory) {
+absl::StatusOr<CheckpointTables> CheckpointTables::Open(const std::string& directory,
+                                                        const model::ConfigOverrides& overrides) {
   CheckpointTables tables;
-  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(directory));
+  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(directory, overrides));
   if (!config.engram) return tables;
   EM_ASSIGN_OR_RETURN(tables.checkpoint_, model::Checkpoint::Open(directory));
   tables.shape_.width = config.engram->head_dim;

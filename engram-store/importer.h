@@ -11,6 +11,7 @@
 #include "engram-store/core/version_catalogue.h"
 #include "engram-store/rocksdb/engram_db.h"
 #include "model/checkpoint.h"
+#include "model/config_overrides.h"
 
 namespace expertmesh::engram_store {
 
@@ -19,7 +20,8 @@ class CheckpointTables {
  public:
   /// kBadCheckpoint naming file and tensor: a table is missing, misshapen, or in a form that tables
   /// do not have. A model without a memory gives a shape without layers.
-  static absl::StatusOr<CheckpointTables> Open(const std::string& directory);
+  static absl::StatusOr<CheckpointTables> Open(const std::string& directory,
+                                               const model::ConfigOverrides& overrides);
 
   const TableShape& shape() const { return shape_; }
   /// Hands all blocks of all tables, in order, to `use` and adds their hashes to `sum`.

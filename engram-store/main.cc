@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   app.add_option("--model", options.model_directory,
                  "Model directory; its tables are imported once, and not needed after");
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
+  lifecycle::AddOverrideFlag(app, options.overrides);
   app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
       ->capture_default_str();
   app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');

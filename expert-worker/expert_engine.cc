@@ -213,7 +213,9 @@ void ExpertEngine::Count(const base::ExpertBatch& batch) {
   expert_rows_counter_.Add(static_cast<double>(batch.expert_ids.size()));
   batch_rows_.Observe(static_cast<double>(batch.row_count));
   std::lock_guard lock(mutex_);
-  for (uint16_t expert : batch.expert_ids) used_.insert(batch.layer << 16 | expert);
+  std::vector<uint64_t>& rows = load_[batch.layer];
+  rows.resize(slice_->expert_count());
+  for (uint16_t expert : batch.expert_ids) ++rows[expert];
 }
 
 absl::Status ExpertEngine::SelfTest() {
@@ -249,7 +251,7 @@ absl::Status ExpertEngine::SelfTest() {
   return absl::OkStatus();
 }
 
-expert::v1::DescribeResponse ExpertEngine::Describe() const {
+expert::v1::DescribeResponse ExpertEngine::Describe(bool load) const {
   expert::v1::DescribeResponse description;
   description.mutable_model()->set_model(options_.model);
   description.mutable_model()->set_revision(slice_->revision());
@@ -274,6 +276,14 @@ expert::v1::DescribeResponse ExpertEngine::Describe() const {
     description.mutable_epoch()->set_number(epochs_.newest()->number);
     description.mutable_epoch()->set_content_hash(epochs_.newest()->content_hash);
   }
+  for (const auto& [layer, rows] : load_) {
+    if (!load) break;
+    expert::v1::LayerLoad& entry = *description.add_load();
+    entry.set_layer(layer);
+    for (uint32_t e = 0; e < slice_->expert_count(); ++e) {
+      if (slice_->Hosts(e)) entry.add_expert_rows(rows[e]);
+    }
+  }
   return description;
 }
 
@@ -284,13 +294,16 @@ std::string ExpertEngine::StatusJson() const {
   for (const auto& range : d.experts()) experts += range.end() - range.begin();
   size_t layers = 0;
   for (uint32_t layer = 0; layer < kLayersMax; ++layer) layers += slice_->HasRoutedExperts(layer);
-  return absl::StrCat("{\"hosted\":", experts * layers, ",\"used\":", used_.size(),
-                      ",\"experts_per_layer\":", experts, ",\"of\":", slice_->expert_count(),
-                      ",\"rows_total\":", d.rows_total(), ",\"expert_bytes\":", d.expert_bytes(),
-                      ",\"queued_rows\":", batcher_.queued_rows(), ",\"epoch\":\"",
-                      d.epoch().term(), ".", d.epoch().number(), "\",\"profile\":\"", d.profile(),
-                      "\",\"fingerprint\":\"", d.fingerprint(), "\",\"revision\":\"",
-                      d.model().revision(), "\"}");
+  size_t used = 0;
+  for (const auto& [layer, rows] : load_) {
+    used += rows.size() - static_cast<size_t>(std::count(rows.begin(), rows.end(), uint64_t{0}));
+  }
+  return absl::StrCat(
+      "{\"hosted\":", experts * layers, ",\"used\":", used, ",\"experts_per_layer\":", experts,
+      ",\"of\":", slice_->expert_count(), ",\"rows_total\":", d.rows_total(),
+      ",\"expert_bytes\":", d.expert_bytes(), ",\"queued_rows\":", batcher_.queued_rows(),
+      ",\"epoch\":\"", d.epoch().term(), ".", d.epoch().number(), "\",\"profile\":\"", d.profile(),
+      "\",\"fingerprint\":\"", d.fingerprint(), "\",\"revision\":\"", d.model().revision(), "\"}");
 }
 
 }  // namespace expertmesh::expert_worker

@@ -4,11 +4,11 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "expert-worker/core/batcher.h"
@@ -41,7 +41,8 @@ class ExpertEngine {
   absl::Status SelfTest();
 
   const model::ExpertSlice& slice() const { return *slice_; }
-  expert::v1::DescribeResponse Describe() const;
+  /// `load`: also how often each expert was used, by layer.
+  expert::v1::DescribeResponse Describe(bool load = false) const;
   /// JSON object for /statusz: hosted and used experts, rows, epoch.
   std::string StatusJson() const;
 
@@ -75,7 +76,8 @@ class ExpertEngine {
   EpochGuard epochs_;                         // guarded by mutex_
   uint64_t next_ticket_ = 1;                  // guarded by mutex_
   std::unordered_map<uint64_t, Call> calls_;  // guarded by mutex_; by ticket
-  std::unordered_set<uint32_t> used_;         // guarded by mutex_; layer · 65536 + expert
+  /// Rows by layer and global expert id, of layers that were used. Guarded by mutex_.
+  std::map<uint32_t, std::vector<uint64_t>> load_;
 
   std::atomic<uint64_t> rows_total_{0};
   telemetry::Counter rows_counter_;

@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
   app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
                "As on the attention workers: part of the model's revision");
+  lifecycle::AddOverrideFlag(app, options.overrides);
   CLI11_PARSE(app, argc, argv);
 
   telemetry::Metrics metrics("expert_worker");

@@ -20,12 +20,14 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
   std::unique_ptr<Worker> worker(new Worker(process));
   process.SetNotReady("loading weights");
   const base::Instant start = worker->clock_.Now();
-  EM_ASSIGN_OR_RETURN(const model::Config config, model::LoadConfig(options.model_directory));
+  model::ExpertSlice::Options load;
+  EM_ASSIGN_OR_RETURN(load.overrides, model::ConfigOverrides::Parse(options.overrides));
+  EM_ASSIGN_OR_RETURN(const model::Config config,
+                      model::LoadConfig(options.model_directory, load.overrides));
   std::vector<base::ExpertRange> experts = {{0, config.n_routed_experts}};
   if (!options.slice.empty()) {
     EM_ASSIGN_OR_RETURN(experts, base::ParseSlice(options.slice, config.n_routed_experts));
   }
-  model::ExpertSlice::Options load;
   load.directory = options.model_directory;
   load.profile = options.profile;
   load.experts = experts;
@@ -52,7 +54,9 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
       [core](absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply) {
         core->OnFrame(std::move(frame), std::move(reply));
       },
-      [core] { return core->Describe(); });
+      [core](const expert::v1::DescribeRequest& request) {
+        return core->Describe(request.load());
+      });
   EM_ASSIGN_OR_RETURN(worker->server_,
                       rpc::Server::Start({options.listen, &metrics}, {worker->service_.get()}));
   process.AddStatusSection("experts", [core] { return core->StatusJson(); });

@@ -22,6 +22,7 @@ struct WorkerOptions {
   std::vector<std::string> routers;
   int threads = 1;
   bool masked_gate_group_zero = false;  // as the attention workers: part of the revision
+  std::vector<std::string> overrides;   // "key=value" of config.json; likewise
 };
 
 /// Everything between flags and WaitForShutdown. Destroyed after the process has drained.

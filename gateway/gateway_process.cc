@@ -47,7 +47,8 @@ absl::StatusOr<std::unique_ptr<GatewayProcess>> GatewayProcess::Start(const Gate
 
 absl::Status GatewayProcess::LoadModel(const GatewayOptions& options, telemetry::Metrics& metrics) {
   api_.model = base::ModelName(options.model_directory, options.served_model_name);
-  EM_ASSIGN_OR_RETURN(api_.config, model::LoadConfig(options.model_directory));
+  EM_ASSIGN_OR_RETURN(const auto overrides, model::ConfigOverrides::Parse(options.overrides));
+  EM_ASSIGN_OR_RETURN(api_.config, model::LoadConfig(options.model_directory, overrides));
   EM_ASSIGN_OR_RETURN(api_.tokenizer, model::Tokenizer::Load(options.model_directory));
   const model::ChatFamily family{.model_type = api_.config.model_type,
                                  .chat_template = model::LoadChatTemplate(options.model_directory)};

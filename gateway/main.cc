@@ -16,6 +16,7 @@ void AddFlags(CLI::App& app, expertmesh::gateway::GatewayOptions& options, size_
   app.add_option("--model", options.model_directory, "Model directory: config.json, tokenizer.json")
       ->required();
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
+  expertmesh::lifecycle::AddOverrideFlag(app, options.overrides);
   app.add_option("--chat-encoding", options.chat_encoding, "auto, v3, r1, v3.1, v3.2 or v4")
       ->capture_default_str();
   app.add_flag("!--no-generation-config", options.generation_config,

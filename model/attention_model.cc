@@ -130,18 +130,18 @@ absl::StatusOr<std::unique_ptr<AttentionModel>> Decoder::Load(const Options& opt
   auto model = std::make_unique<Decoder>();
   EM_ASSIGN_OR_RETURN(model->profile_, ParseProfile(options.profile));
   EM_ASSIGN_OR_RETURN(model->kernels_, KernelsFor(options.isa));
-  EM_ASSIGN_OR_RETURN(model->config_, LoadConfig(options.directory));
+  EM_ASSIGN_OR_RETURN(model->config_, LoadConfig(options.directory, options.overrides));
   const Config& config = model->config_;
   EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                       Checkpoint::Open(options.directory));
   EM_RETURN_IF_ERROR(model->LoadWeights(*checkpoint, options.masked_gate_group_zero));
-  EM_ASSIGN_OR_RETURN(model->revision_,
-                      checkpoint->Revision(RevisionOptions(options.masked_gate_group_zero)));
+  EM_ASSIGN_OR_RETURN(model->revision_, checkpoint->Revision(RevisionOptions(
+                                            options.masked_gate_group_zero, options.overrides)));
   model->rope_ = Rope(config);
   model->fingerprint_ = Fingerprint(model->profile_, *model->kernels_);
   model->lane_state_ = Declare(config, model->profile_);
   if (config.engram && options.local_memory) {
-    EM_ASSIGN_OR_RETURN(model->memory_, LocalMemory::Load(options.directory));
+    EM_ASSIGN_OR_RETURN(model->memory_, LocalMemory::Load(options.directory, config));
   }
   return model;
 }

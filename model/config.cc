@@ -1,5 +1,8 @@
 #include "model/config.h"
 
+#include <boost/json/object.hpp>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "model/checkpoint_files.h"
 #include "model/config_family.h"
@@ -200,6 +203,25 @@ void ReadTokenIds(KeyReader& keys, Config& config) {
   }
 }
 
+// The keys of the file with the overridden ones replaced.
+absl::Status Override(json::object& keys, const ConfigOverrides& overrides) {
+  for (const auto& [key, text] : overrides.values()) {
+    EM_ASSIGN_OR_RETURN(json::value value, ParseJson(text, base::Reason::kBadConfig));
+    keys[json::string_view(key.data(), key.size())] = std::move(value);
+  }
+  return absl::OkStatus();
+}
+
+// An override that nothing reads would measure nothing.
+absl::Status CheckOverridesRead(const KeyReader& keys, const ConfigOverrides& overrides) {
+  for (const auto& [key, text] : overrides.values()) {
+    if (keys.WasAsked(key)) continue;
+    return BadConfig(
+        absl::StrCat("key \"", key.substr(0, 60), "\" is not read for a model like this"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 bool RunsModelType(std::string_view model_type) {
@@ -207,12 +229,13 @@ bool RunsModelType(std::string_view model_type) {
          model_type == "glm_moe_dsa" || model_type == "expertmesh";
 }
 
-absl::StatusOr<Config> ParseConfig(std::string_view text) {
+absl::StatusOr<Config> ParseConfig(std::string_view text, const ConfigOverrides& overrides) {
   if (text.size() > kConfigBytesMax) {
     return BadConfig(absl::StrCat("larger than ", kConfigBytesMax, " bytes"));
   }
-  EM_ASSIGN_OR_RETURN(const json::value root, ParseJson(text, base::Reason::kBadConfig));
+  EM_ASSIGN_OR_RETURN(json::value root, ParseJson(text, base::Reason::kBadConfig));
   if (!root.is_object()) return BadConfig("not a JSON object");
+  EM_RETURN_IF_ERROR(Override(root.get_object(), overrides));
   KeyReader keys(root.get_object());
   Config config;
   ReadModelType(keys, config);
@@ -225,15 +248,17 @@ absl::StatusOr<Config> ParseConfig(std::string_view text) {
   EM_RETURN_IF_ERROR(keys.status());  // what follows rests on sound sizes
   ReadFamilyKeys(keys, config);
   EM_RETURN_IF_ERROR(keys.status());
+  EM_RETURN_IF_ERROR(CheckOverridesRead(keys, overrides));
   return config;
 }
 
-absl::StatusOr<Config> LoadConfig(const std::string& directory) {
+absl::StatusOr<Config> LoadConfig(const std::string& directory, const ConfigOverrides& overrides) {
   const std::string path = JoinPath(directory, "config.json");
   EM_ASSIGN_OR_RETURN(const std::string text,
                       ReadSmallFile(path, kConfigBytesMax, base::Reason::kBadConfig));
-  absl::StatusOr<Config> config = ParseConfig(text);
-  if (!config.ok()) return base::Annotate(config.status(), path + ": ");
+  absl::StatusOr<Config> config = ParseConfig(text, overrides);
+  const std::string with = overrides.empty() ? "" : absl::StrCat(" with ", overrides.Flags());
+  if (!config.ok()) return base::Annotate(config.status(), absl::StrCat(path, with, ": "));
   return config;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/config_overrides.h"
 
 namespace expertmesh::model {
 
@@ -99,12 +100,14 @@ struct Config {
 /// Whether this version runs models of that `model_type`.
 bool RunsModelType(std::string_view model_type);
 
-/// Parses and checks the text of config.json. Unknown keys are ignored; a known key with an
-/// unsupported value is kBadConfig naming key and value. Never aborts on any bytes.
-absl::StatusOr<Config> ParseConfig(std::string_view json);
+/// Parses and checks the text of config.json, the overridden keys replaced first. Unknown keys of
+/// the text are ignored, those of overrides are not; a known key with an unsupported value is
+/// kBadConfig naming key and value. Never aborts on any bytes.
+absl::StatusOr<Config> ParseConfig(std::string_view json, const ConfigOverrides& overrides = {});
 
-/// Reads DIR/config.json; errors name the file.
-absl::StatusOr<Config> LoadConfig(const std::string& directory);
+/// Reads DIR/config.json; errors name the file, and the overrides.
+absl::StatusOr<Config> LoadConfig(const std::string& directory,
+                                  const ConfigOverrides& overrides = {});
 
 /// The inverse of ParseConfig: pretty JSON as `model init` writes it.
 std::string ConfigJson(const Config& config);

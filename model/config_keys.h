@@ -5,6 +5,8 @@
 #include <boost/json/serialize.hpp>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -33,6 +35,7 @@ class KeyReader {
   const absl::Status& status() const { return status_; }
 
   const boost::json::value* Find(std::string_view key) const {
+    asked_.emplace(key);
     const auto found = object_.find(boost::json::string_view(key.data(), key.size()));
     return found == object_.end() || found->value().is_null() ? nullptr : &found->value();
   }
@@ -122,11 +125,16 @@ class KeyReader {
 
   /// Whether the key stands there, be it with the value null.
   bool Stands(std::string_view key) const {
+    asked_.emplace(key);
     return object_.contains(boost::json::string_view(key.data(), key.size()));
   }
 
+  /// Whether anybody has looked the key up.
+  bool WasAsked(std::string_view key) const { return asked_.contains(key); }
+
  private:
   const boost::json::object& object_;
+  mutable std::set<std::string, std::less<>> asked_;
   absl::Status status_;
 };
 

@@ -127,7 +127,7 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& op
   auto slice = std::make_unique<LoadedSlice>();
   EM_ASSIGN_OR_RETURN(slice->profile_, ParseProfile(options.profile));
   EM_ASSIGN_OR_RETURN(slice->kernels_, KernelsFor(options.isa));
-  EM_ASSIGN_OR_RETURN(slice->config_, LoadConfig(options.directory));
+  EM_ASSIGN_OR_RETURN(slice->config_, LoadConfig(options.directory, options.overrides));
   EM_RETURN_IF_ERROR(slice->MarkHosted(options.experts));
   EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                       Checkpoint::Open(options.directory));
@@ -136,8 +136,8 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& op
   for (uint32_t layer = 0; layer < slice->config_.num_hidden_layers; ++layer) {
     if (slice->config_.IsMoeLayer(layer)) EM_RETURN_IF_ERROR(slice->LoadLayer(loader, layer));
   }
-  EM_ASSIGN_OR_RETURN(slice->revision_,
-                      checkpoint->Revision(RevisionOptions(options.masked_gate_group_zero)));
+  EM_ASSIGN_OR_RETURN(slice->revision_, checkpoint->Revision(RevisionOptions(
+                                            options.masked_gate_group_zero, options.overrides)));
   slice->fingerprint_ = Fingerprint(slice->profile_, *slice->kernels_);
   return slice;
 }

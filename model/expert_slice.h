@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/config_overrides.h"
 #include "model/profile.h"
 #include "services/base/expert_batch.h"
 #include "services/base/expert_node.h"
@@ -29,6 +30,7 @@ class ExpertSlice {
     std::string profile = "bf16";
     std::vector<base::ExpertRange> experts;  // global ids; the same in every MoE layer
     bool masked_gate_group_zero = false;     // part of the revision only; as in AttentionModel
+    ConfigOverrides overrides = {};          // as in AttentionModel
     std::string isa = "auto";                // as in AttentionModel
   };
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(const Options& options);

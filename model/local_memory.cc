@@ -3,14 +3,13 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "model/config.h"
 #include "model/formats/table_row.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
-absl::StatusOr<std::unique_ptr<LocalMemory>> LocalMemory::Load(const std::string& directory) {
+absl::StatusOr<std::unique_ptr<LocalMemory>> LocalMemory::Load(const std::string& directory,
+                                                               const Config& config) {
   auto memory = std::make_unique<LocalMemory>();
-  EM_ASSIGN_OR_RETURN(const Config config, LoadConfig(directory));
   if (!config.engram) return memory;
   EM_ASSIGN_OR_RETURN(memory->checkpoint_, Checkpoint::Open(directory));
   for (size_t place = 0; place < config.engram->layer_ids.size(); ++place) {

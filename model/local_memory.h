@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
+#include "model/config.h"
 #include "model/memory_backend.h"
 
 namespace expertmesh::model {
@@ -16,8 +17,10 @@ namespace expertmesh::model {
 /// at a time.
 class LocalMemory final : public MemoryBackend {
  public:
-  /// kBadCheckpoint naming file and tensor. A directory without a memory gives one without tables.
-  static absl::StatusOr<std::unique_ptr<LocalMemory>> Load(const std::string& directory);
+  /// `config` is that of the directory. kBadCheckpoint naming file and tensor. A config without a
+  /// memory gives one without tables.
+  static absl::StatusOr<std::unique_ptr<LocalMemory>> Load(const std::string& directory,
+                                                           const Config& config);
 
   void Begin(const MemoryCall& call) override { call_ = call; }
   /// A row that does not decode (a NaN code) kills its token.

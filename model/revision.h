@@ -4,11 +4,16 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "model/config_overrides.h"
+
 namespace expertmesh::model {
 
 /// The options text for Checkpoint::Revision; empty for the defaults.
-inline std::string RevisionOptions(bool masked_gate_group_zero) {
-  return masked_gate_group_zero ? "masked_gate_group=zero" : "";
+inline std::string RevisionOptions(bool masked_gate_group_zero, const ConfigOverrides& overrides) {
+  std::string options = masked_gate_group_zero ? "masked_gate_group=zero" : "";
+  if (!overrides.empty()) absl::StrAppend(&options, "\noverride ", overrides.Json());
+  return options;
 }
 
 }  // namespace expertmesh::model

@@ -72,6 +72,7 @@ class AttentionModel {
     std::string directory;
     std::string profile = "bf16";
     bool masked_gate_group_zero = false;  // docs/formats.md §1.6; part of the revision
+    ConfigOverrides overrides = {};       // likewise part of it
     std::string isa = "auto";             // "avx512", "avx2", "baseline": same bits, other speed
     bool local_memory = true;  // false: every RunStep names its MemoryBackend, no table is needed
   };

@@ -36,9 +36,11 @@ def preset(name: str) -> Path:
     return model
 
 
-def show(model: Path) -> dict[str, Any]:
-    """What `expertmesh model show` says; checks the directory and caches its revision."""
-    return json.loads(run_tool(["model", "show", "--json", str(model)]))
+def show(model: Path, overrides: list[str]) -> dict[str, Any]:
+    """What `expertmesh model show` says with keys of config.json overridden ("KEY=VALUE"); checks
+    the directory and caches its revision."""
+    flags = [f"--override={word}" for word in overrides]
+    return json.loads(run_tool(["model", "show", "--json", *flags, str(model)]))
 
 
 def slices(model: Path, pools: int) -> list[str]:

@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   ./mesh up                                       two expert pools of the model tiny
   ./mesh up --experts 4 --detach                  four pools, in the background
   ./mesh up --model /data/my-model --port 9000    a Hugging Face directory
+  ./mesh up --override 'engram_layer_ids=[]'      the model without its memory
   ./mesh up --name second --slices "0-7;8-31"     beside the first, slices by hand
 """
 
@@ -57,6 +58,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                     help="compute threads of each worker (default: 1)")
     up.add_argument("--port", type=arguments.port, default=DEFAULT_PORT,
                     help=f"HTTP port, the next free one if taken; 0: any (default: {DEFAULT_PORT})")
+    up.add_argument("--override", action="append", default=[], metavar="KEY=VALUE",
+                    help="a key of config.json replaced on every process, e.g. index_topk=32; may "
+                         "be given several times; changes the revision")
     up.add_argument("--debug-api", action="store_true", help="allow inference.v1's debug block")
     up.add_argument("--detach", action="store_true", help="run in the background")
     up.add_argument("--timeout", type=arguments.seconds, default=120, metavar="SECONDS",
@@ -148,6 +152,7 @@ def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
     served = ["--model", str(directory)]
     if args.served_model_name:
         served += ["--served-model-name", args.served_model_name]
+    served += [f"--override={word}" for word in args.override]
     worker = [*served, "--profile", args.profile, "--threads", str(args.threads), *router]
     debug = ["--debug-api"] if args.debug_api else []
     data = ["--data", str(supervisor.instance.logs / "engram")]
@@ -172,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
         build((*PROCESSES, "expertmesh"))
     directory = (args.model or model.preset("tiny")).resolve()
     # Checks the directory once, in front, and caches its revision before five readers want it.
-    shown = model.show(directory)
+    shown = model.show(directory, args.override)
     check_profile(args.profile, shown)
     slices = choose_slices(args, directory, shown["experts"])
     lock = instance.lock()

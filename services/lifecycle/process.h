@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,6 +36,9 @@ struct ProcessOptions {
 
 /// Declares --name --admin-listen --advertise-host --announce-file --drain-seconds --log-level.
 void AddProcessFlags(CLI::App& app, ProcessOptions& options);
+
+/// Declares --override of the processes that load a model: words "key=value", as they are given.
+void AddOverrideFlag(CLI::App& app, std::vector<std::string>& overrides);
 
 /// What /statusz and the gauge peer_up say about one peer. (role, name) is the key.
 struct PeerStatus {

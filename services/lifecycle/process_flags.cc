@@ -23,4 +23,11 @@ void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "critical", "off"}));
 }
 
+void AddOverrideFlag(CLI::App& app, std::vector<std::string>& overrides) {
+  app.add_option("--override", overrides,
+                 "KEY=VALUE of config.json, e.g. index_topk=32 or 'engram_layer_ids=[]'; may be "
+                 "given several times. Changes the revision: give it to every process of a mesh")
+      ->allow_extra_args(false);
+}
+
 }  // namespace expertmesh::lifecycle

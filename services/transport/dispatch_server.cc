@@ -157,9 +157,9 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* DispatchServer::Dis
 }
 
 grpc::ServerUnaryReactor* DispatchServer::Describe(grpc::CallbackServerContext* context,
-                                                   const expert::v1::DescribeRequest* /*request*/,
+                                                   const expert::v1::DescribeRequest* request,
                                                    expert::v1::DescribeResponse* response) {
-  *response = describe_();
+  *response = describe_(*request);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;

@@ -15,7 +15,8 @@ class DispatchServer final : public expert::v1::ExpertService::WithRawCallbackMe
                                  expert::v1::ExpertService::WithCallbackMethod_Describe<
                                      expert::v1::ExpertService::Service>> {
  public:
-  using DescribeFn = std::function<expert::v1::DescribeResponse()>;
+  using DescribeFn =
+      std::function<expert::v1::DescribeResponse(const expert::v1::DescribeRequest& request)>;
   /// `incarnation` is ours; a caller that expects another one is refused (it dialled a reused
   /// address).
   DispatchServer(uint64_t incarnation, FrameHandler handler, DescribeFn describe);

@@ -258,7 +258,7 @@ void MeasureTokens(const std::string& directory) {
   const auto experts = OrDie(model::ExpertSlice::Load(slice));
   base::ThreadPool pool(threads);
   model::LocalExperts backend(*experts, pool);
-  const auto local = OrDie(model::LocalMemory::Load(directory));
+  const auto local = OrDie(model::LocalMemory::Load(directory, model->config()));
   base::SteadyClock clock;
   telemetry::Metrics metrics("attention_worker");
   attention_worker::EngramStores stores({.model = "bench", .revision = "", .worker = "bench"});

@@ -95,6 +95,21 @@ class CommandLineTest(InstanceTest):
         with self.assertRaisesRegex(MeshError, "--profile fp8: there are exact-f32 and bf16"):
             up.check_profile("fp8", shown)
 
+    def test_overrides_reach_every_process_with_a_model(self) -> None:
+        parser = argparse.ArgumentParser()
+        up.add_commands(parser.add_subparsers())
+        args = parser.parse_args(["up", "--port", "0", "--override", "engram_layer_ids=[]",
+                                  "--override", "index_topk=32"])
+        started: dict[str, list[str]] = {}
+        supervisor = mock.Mock(instance=self.instance)
+        supervisor.start = lambda name, role, argv: started.update({role: argv})
+        up.launch(supervisor, args, ROOT, ["0-15", "16-31"])
+        self.assertEqual(len(started), 5)
+        for role, argv in started.items():
+            given = [word for word in argv if word.startswith("--override")]
+            wanted = ["--override=engram_layer_ids=[]", "--override=index_topk=32"]
+            self.assertEqual(given, [] if role == "router" else wanted, role)
+
     def test_hints_name_the_instance(self) -> None:
         said = io.StringIO()
         with contextlib.redirect_stderr(said):

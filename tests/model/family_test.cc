@@ -205,7 +205,7 @@ TEST_P(FamilyTest, TheMemoryIsAskedOncePerStepAndAFailedTokenDiesAlone) {
   const std::vector<uint32_t> tokens = Tokens(5, 7);
   base::ThreadPool pool(1);
   LocalExperts local(*experts_, pool);
-  auto own = LocalMemory::Load(Directory());
+  auto own = LocalMemory::Load(Directory(), model_->config());
   ASSERT_TRUE(own.ok()) << own.status();
   const auto step = [&](OddMemory& memory) {
     PagePool pages(model_->lane_state(), 2);

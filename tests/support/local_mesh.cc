@@ -16,6 +16,7 @@ LocalMesh::LocalMesh(const MeshSpec& spec) {
   const std::vector<std::string> router = {"--router", Address("router")};
   const auto with_router = [&](std::vector<std::string> flags) {
     flags.insert(flags.end(), router.begin(), router.end());
+    for (const std::string& word : spec.overrides) flags.insert(flags.end(), {"--override", word});
     return flags;
   };
   Start("expertmesh-router", "router", {});

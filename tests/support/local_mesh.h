@@ -29,6 +29,7 @@ struct MeshSpec {
   int attention_threads = 1;
   int expert_threads = 1;
   std::vector<std::string> attention_flags;
+  std::vector<std::string> overrides = {};  // --override of every process with a model
   bool gateway = false;
   bool engram = false;
   int engram_replicas = 1;  // "engram", "engram-1", …, each with tables of its own

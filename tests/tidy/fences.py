@@ -12,6 +12,7 @@ _PROTO = "expertmesh/"
 _MAY_INCLUDE = {
     "services/base": (),
     "services/telemetry": ("services/base",),
+    "services/http": ("services/base",),
     "services/lifecycle": ("services/base", "services/telemetry"),
     "services/rpc": ("services/base", "services/telemetry", _PROTO),
     "services/transport": ("services/base", "services/telemetry", "services/rpc", _PROTO),
@@ -33,7 +34,8 @@ _LIBRARIES = {
              ("model/kernels/cuda/", "services/transport/nccl/")),
     "prometheus-cpp": (re.compile(r"^prometheus/"), ("services/telemetry/",)),
     "Asio and Beast": (re.compile(r"^boost/(asio|beast)"),
-                       ("gateway/", "services/lifecycle/", "cmake/boost_asio.cc")),
+                       ("gateway/", "services/lifecycle/", "services/http/",
+                        "cmake/boost_asio.cc")),
     "Boost.JSON": (re.compile(r"^boost/json"),
                    ("gateway/", "services/lifecycle/", "model/config", "model/checkpoint",
                     "model/weight", "model/tokenizer/", "model/grammar/",

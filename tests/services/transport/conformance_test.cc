@@ -160,7 +160,7 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
         [this](absl::StatusOr<DispatchFrame> f, Reply r) {
           experts_.OnFrame(std::move(f), std::move(r));
         },
-        [] { return expert::v1::DescribeResponse(); });
+        [](const auto&) { return expert::v1::DescribeResponse(); });
     rpc::Server::Options options;
     options.listen =
         GetParam() == Backend::kGrpcUnix ? "unix:" + dir_.path() + "/s" : "127.0.0.1:0";
