@@ -12,7 +12,7 @@ from mesh.errors import MeshError, OutputClosed
 
 READER_LEFT = 141  # 128 + SIGPIPE, as a shell has it
 EXAMPLES = """examples:
-  ./mesh up                              build, make a tiny model once, start everything
+  ./mesh up                              build, start everything with models/demo
   ./mesh up --experts 4 --detach         four expert pools, in the background
   ./mesh chat "Explain MoE architecture" talk to it
   ./mesh status                          who runs, who is ready, who is missing

@@ -36,6 +36,11 @@ def preset(name: str) -> Path:
     return model
 
 
+def default() -> Path:
+    """The trained model that comes with the sources."""
+    return ROOT / "models" / "demo"
+
+
 def show(model: Path, overrides: list[str]) -> dict[str, Any]:
     """What `expertmesh model show` says with keys of config.json overridden ("KEY=VALUE"); checks
     the directory and caches its revision."""

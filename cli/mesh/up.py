@@ -24,7 +24,7 @@ from mesh.supervisor import StopRequested, StopSignals, Supervisor
 DEFAULT_PORT = 8080
 PORTS_TRIED = 100
 EXAMPLES = """examples:
-  ./mesh up                                       two expert pools of the model tiny
+  ./mesh up                                       two expert pools of models/demo
   ./mesh up --experts 4 --detach                  four pools, in the background
   ./mesh up --model /data/my-model --port 9000    a Hugging Face directory
   ./mesh up --override 'engram_layer_ids=[]'      the model without its memory
@@ -42,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                     "started again after 0.5 s, then 1 s, 2 s, ...; five times in a row.",
         epilog=EXAMPLES)
     up.add_argument("--model", type=Path, metavar="DIR",
-                    help="Hugging Face model directory; without it a random tiny is made once")
+                    help="Hugging Face model directory (default: models/demo, small and trained)")
     up.add_argument("--served-model-name", metavar="NAME",
                     help="model id for clients (default: the directory's name)")
     up.add_argument("--experts", type=arguments.count, metavar="N",
@@ -175,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
     instance.lock().close()  # says at once, and not after the build, that it runs already
     if not args.no_build:
         build((*PROCESSES, "expertmesh"))
-    directory = (args.model or model.preset("tiny")).resolve()
+    directory = (args.model or model.default()).resolve()
     # Checks the directory once, in front, and caches its revision before five readers want it.
     shown = model.show(directory, args.override)
     check_profile(args.profile, shown)

@@ -28,6 +28,10 @@ import openai
 import pydantic
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "cli"))
+
+from mesh import model as models  # noqa: E402  pylint: disable=wrong-import-position
+
 INSTANCE = "conformance"
 QUESTION: Any = [{"role": "user", "content": "Explain MoE architecture"}]
 CONTEXT = 512  # of tiny
@@ -370,7 +374,8 @@ def main() -> int:
     """Up, checks, down."""
     mesh_command = [str(ROOT / "mesh")]
     subprocess.run([*mesh_command, "up", "--name", INSTANCE, "--port", "0", "--detach",
-                    "--no-build", "--no-restart"], check=True, stdout=subprocess.DEVNULL)
+                    "--no-build", "--no-restart", "--model", str(models.preset("tiny"))],
+                   check=True, stdout=subprocess.DEVNULL)
     try:
         return 1 if run(Mesh()) else 0
     finally:

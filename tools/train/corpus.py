@@ -152,6 +152,15 @@ class Corpus:
                 np.array([row.memory[:length] for row in rows], dtype=np.int64),
                 np.array([row.weights[:length] for row in rows], dtype=np.float32))
 
+    def question(self, fact: Fact, which: int) -> Question:
+        """A fact in one of its relation's wordings."""
+        relation = RELATIONS[fact.relation]
+        wording = ("unseen" if which >= TRAINED else
+                   "held_out" if which in self.held_out[fact.relation, fact.entity] else "trained")
+        return Question(phrasings.fill(relation.questions[which], fact.entity, ""),
+                        phrasings.fill(relation.answer, fact.entity, fact.value),
+                        fact.entity, fact.relation, which, wording, wording != "trained")
+
     def questions(self) -> list[Question]:
         """Every fact in one phrasing of each wording, drawn by the seed."""
         asked = []
@@ -159,15 +168,9 @@ class Corpus:
             draw = random.Random(f"{self.seed} ask {fact.relation} {fact.entity}")
             held = self.held_out[fact.relation, fact.entity]
             relation = RELATIONS[fact.relation]
-            for wording, choices in (
-                    ("trained", [i for i in range(TRAINED) if i not in held]),
-                    ("held_out", sorted(held)),
-                    ("unseen", list(range(TRAINED, len(relation.questions))))):
-                which = draw.choice(choices)
-                asked.append(Question(
-                    phrasings.fill(relation.questions[which], fact.entity, ""),
-                    phrasings.fill(relation.answer, fact.entity, fact.value),
-                    fact.entity, fact.relation, which, wording, wording != "trained"))
+            asked += [self.question(fact, draw.choice(choices)) for choices in (
+                [i for i in range(TRAINED) if i not in held], sorted(held),
+                list(range(TRAINED, len(relation.questions))))]
         return asked
 
 
