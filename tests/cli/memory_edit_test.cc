@@ -83,13 +83,14 @@ TEST_F(WithModelTest, PairsTheRowsThatTheNamesChange) {
   NameExchange exchange(*hash_);
   exchange.Add(first, second);
   const size_t rows = exchange.rows();
+  const size_t collisions = exchange.collisions();
   // Windows of up to three tokens: two positions, fewer where the hash of both is the same.
   EXPECT_GT(rows, 0u);
   EXPECT_LE(rows, 2 * hash_->layers() * 2 * hash_->columns());
   exchange.Add(first, second);  // the same again, and the other way round
   exchange.Add(second, first);
   EXPECT_EQ(exchange.rows(), rows);
-  EXPECT_EQ(exchange.collisions(), 0u);
+  EXPECT_EQ(exchange.collisions(), collisions);
   for (const RowPairs& pairs : exchange.pairs()) {
     for (const auto& [row, partner] : pairs) EXPECT_EQ(pairs.at(partner), row);
   }
