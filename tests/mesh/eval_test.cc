@@ -166,7 +166,7 @@ TEST_F(EvalTest, CompareFindsNothingBetweenEqualsAndALittleBetweenProfiles) {
   const json::object other = Report(
       {"compare", "--server", here, "--reference", exact.Address("attention"), "--texts", Texts()});
   EXPECT_GT(other.at("mean_kl").as_double(), 0.0);
-  EXPECT_LT(other.at("mean_kl").as_double(), 0.01);
+  EXPECT_LT(other.at("mean_kl").as_double(), 0.1);  // random weights: larger than of a trained one
   EXPECT_THAT(std::string(other.at("reference_name").as_string()), HasSubstr("exact-f32"));
 }
 
