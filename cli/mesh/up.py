@@ -167,7 +167,11 @@ def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
 def run(args: argparse.Namespace) -> int:
     """Builds, starts, waits, prints how to talk to it."""
     instance = Instance(args.name)
-    instance.lock().close()  # says at once, and not after the build, that it runs already
+    # What is plain now is said now, and not after the build.
+    instance.lock().close()
+    if args.model and not (args.model / "config.json").is_file():
+        raise MeshError(f"--model {args.model}: there is no config.json; give a Hugging Face model "
+                        "directory")
     if not args.no_build:
         build((*PROCESSES, "expertmesh"))
     directory = (args.model or model.preset("tiny")).resolve()
