@@ -172,8 +172,11 @@ def run(args: argparse.Namespace) -> int:
     if args.model and not (args.model / "config.json").is_file():
         raise MeshError(f"--model {args.model}: there is no config.json; give a Hugging Face model "
                         "directory")
+    programs = (*PROCESSES, "expertmesh")
     if not args.no_build:
-        build((*PROCESSES, "expertmesh"))
+        build(programs)
+    elif absent := [name for name in programs if not binary(name).exists()]:
+        raise MeshError(f"--no-build: {absent[0]} was never built; leave --no-build out once")
     directory = (args.model or model.preset("tiny")).resolve()
     # Checks the directory once, in front, and caches its revision before five readers want it.
     shown = model.show(directory)

@@ -83,6 +83,16 @@ class CommandLineTest(InstanceTest):
         self.assertEqual(code, 1)
         self.assertIn("there is no config.json", said.getvalue())
 
+    def test_programs_that_were_never_built_are_named(self) -> None:
+        said = io.StringIO()
+        nowhere = self.instance.logs / "nowhere"
+        with (contextlib.redirect_stderr(said), mock.patch.object(up, "build") as built,
+              mock.patch.object(up, "binary", lambda name: nowhere / name)):
+            code = command_line.main(["up", "--name", "test", "--no-build"])
+        built.assert_not_called()
+        self.assertEqual(code, 1)
+        self.assertIn("expertmesh-router was never built", said.getvalue())
+
     def test_slices_by_hand(self) -> None:
         def choose(slices: str, experts: int | None = None) -> list[str]:
             return up.choose_slices(argparse.Namespace(slices=slices, experts=experts), ROOT, 32)
