@@ -20,6 +20,8 @@ from mesh.build import PROCESSES, ROOT, binary, build, folder, refresh
 from mesh.errors import MeshError
 
 DEFAULT = ("tidy", "unit", "mesh", "parity", "fuzz")
+FUZZ_SECONDS = 60  # per target
+FUZZ_SECONDS_BESIDE = 5  # in the default run
 CLIENTS = ("openai==3.54.0", "anthropic==2.12.0", "langchain-openai==1.7.3",
            "langchain-deepseek==1.1.1",
            "grpcio==1.85.3", "grpcio-tools==1.85.1")
@@ -56,7 +58,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "test", help="build and test", formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"Suites: {', '.join(SUITES)}.\nWithout a name: {', '.join(DEFAULT)}.",
         epilog="examples:\n  ./mesh test\n  ./mesh test unit --filter router\n"
-               "  ./mesh test fuzz --seconds 60\n  ./mesh test sanitize")
+               "  ./mesh test fuzz --seconds 600\n  ./mesh test sanitize")
     parser.add_argument("suite", nargs="*", metavar="SUITE", help="which suites, in order")
     parser.add_argument("--filter", default="", metavar="REGEX",
                         help="only test programs with such a name")
@@ -64,7 +66,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                         help="fuzz: repeat a run (0: a new one); parity: fresh weights")
     parser.add_argument("--update", action="store_true",
                         help="parity, mutation: write the page of docs/ instead of comparing it")
-    parser.add_argument("--seconds", type=int, default=5, help="fuzz: seconds per target")
+    parser.add_argument("--seconds", type=int,
+                        help=f"fuzz: seconds per target (default: {FUZZ_SECONDS}; "
+                             f"{FUZZ_SECONDS_BESIDE} where no suite is named)")
     parser.add_argument("--only", choices=("clients", "schemas", "tokenizer"),
                         help="conformance: just that part")
     parser.add_argument("--count", type=int, default=1000,
@@ -80,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
             raise MeshError(f"suite {name} does not exist yet", 2)
         if name not in SUITES:
             raise MeshError(f"no suite {name}; there are: {', '.join(SUITES)}", 2)
+    args.seconds = args.seconds or (FUZZ_SECONDS if args.suite else FUZZ_SECONDS_BESIDE)
     total = Count()
     for name in wanted:
         start = time.monotonic()

@@ -172,9 +172,16 @@ def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
 def run(args: argparse.Namespace) -> int:
     """Builds, starts, waits, prints how to talk to it."""
     instance = Instance(args.name)
-    instance.lock().close()  # says at once, and not after the build, that it runs already
+    # What is plain now is said now, and not after the build.
+    instance.lock().close()
+    if args.model and not (args.model / "config.json").is_file():
+        raise MeshError(f"--model {args.model}: there is no config.json; give a Hugging Face model "
+                        "directory")
+    programs = (*PROCESSES, "expertmesh")
     if not args.no_build:
-        build((*PROCESSES, "expertmesh"))
+        build(programs)
+    elif absent := [name for name in programs if not binary(name).exists()]:
+        raise MeshError(f"--no-build: {absent[0]} was never built; leave --no-build out once")
     directory = (args.model or model.default()).resolve()
     # Checks the directory once, in front, and caches its revision before five readers want it.
     shown = model.show(directory, args.override)

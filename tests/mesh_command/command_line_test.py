@@ -75,6 +75,24 @@ class CommandLineTest(InstanceTest):
             started.assert_not_called()
             self.assertIn("must be a number", said.getvalue())
 
+    def test_a_missing_model_is_said_before_the_build(self) -> None:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), mock.patch.object(up, "build") as built:
+            code = command_line.main(["up", "--name", "test", "--model", str(self.instance.logs)])
+        built.assert_not_called()
+        self.assertEqual(code, 1)
+        self.assertIn("there is no config.json", said.getvalue())
+
+    def test_programs_that_were_never_built_are_named(self) -> None:
+        said = io.StringIO()
+        nowhere = self.instance.logs / "nowhere"
+        with (contextlib.redirect_stderr(said), mock.patch.object(up, "build") as built,
+              mock.patch.object(up, "binary", lambda name: nowhere / name)):
+            code = command_line.main(["up", "--name", "test", "--no-build"])
+        built.assert_not_called()
+        self.assertEqual(code, 1)
+        self.assertIn("expertmesh-router was never built", said.getvalue())
+
     def test_slices_by_hand(self) -> None:
         def choose(slices: str, experts: int | None = None) -> list[str]:
             return up.choose_slices(argparse.Namespace(slices=slices, experts=experts), ROOT, 32)
