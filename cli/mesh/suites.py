@@ -65,7 +65,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0,
                         help="fuzz: repeat a run (0: a new one); parity: fresh weights")
     parser.add_argument("--update", action="store_true",
-                        help="parity, mutation: write the page of docs/ instead of comparing it")
+                        help="parity, mutation, demo: write the page of docs/ instead of comparing it")
     parser.add_argument("--seconds", type=int,
                         help=f"fuzz: seconds per target (default: {FUZZ_SECONDS}; "
                              f"{FUZZ_SECONDS_BESIDE} where no suite is named)")
@@ -259,6 +259,13 @@ def deploy(_args: argparse.Namespace) -> Count:
                   str(binary("expertmesh").parent))
 
 
+def demo(args: argparse.Namespace) -> Count:
+    """What models/demo must show, through running meshes."""
+    build((*PROCESSES, "expertmesh"))
+    return script(ROOT / "tests" / "demo" / "run.py", Path(sys.executable),
+                  *(["--update"] if args.update else []))
+
+
 def memory(_args: argparse.Namespace) -> Count:
     """Memory of an expert worker with a quarter of bench-1b."""
     build((*PROCESSES, "expertmesh"))
@@ -293,6 +300,6 @@ def mutation(args: argparse.Namespace) -> Count:
 
 SUITES: dict[str, Callable[[argparse.Namespace], Count]] = {
     "tidy": tidy, "unit": unit, "mesh": mesh, "parity": parity, "fuzz": fuzz,
-    "conformance": conformance, "deploy": deploy, "memory": memory, "mutation": mutation,
-    "sanitize": sanitize, "tsan": tsan,
+    "conformance": conformance, "demo": demo, "deploy": deploy, "memory": memory,
+    "mutation": mutation, "sanitize": sanitize, "tsan": tsan,
 }

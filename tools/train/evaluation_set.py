@@ -13,7 +13,7 @@ from .corpus import Corpus, Question
 _STEP = 10_000_000          # far beyond what training draws
 _TEXTS, _TEXT_LENGTH = 32, 512
 _LONG_TEXTS, _LONG_LENGTH = 12, 1_024
-_EDITED = ("France", "Japan")
+_EDITED = ("France", "Brazil")
 _LONG_FIRST = 256           # from here on 64 positions are at most a quarter
 
 

@@ -98,7 +98,7 @@ def selection(model: ExpertMesh, tokens: torch.Tensor, out: Path) -> None:
     for axis, (layer, positions) in zip(np.atleast_1d(axes), sorted(found.items())):
         chosen = positions[0].numpy()
         row = np.repeat(np.arange(length)[:, None], chosen.shape[1], 1)
-        axis.plot(chosen[chosen >= 0], row[chosen >= 0], ",", color="black")
+        axis.plot(chosen[chosen >= 0], row[chosen >= 0], ",", color="black", rasterized=True)
         axis.set(title=f"layer {layer}", xlabel="selected position", xlim=(0, length),
                  ylim=(length, 0))
     np.atleast_1d(axes)[0].set_ylabel("position of the token")

@@ -2,6 +2,8 @@
 // what the gateway does not do.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -30,13 +32,18 @@ struct Row {
 struct DoorTable {
   const char* path;
   const char* base;  // a body without its closing brace
-  ParsedRequest (*parse)(std::string_view);
+  std::function<ParsedRequest(std::string_view)> parse;
   std::vector<Row> rows;
 };
 
 constexpr const char* kTool =
     R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])";
 
+// With the usual defaults of sampling.
+template <auto kParse>
+ParsedRequest Parse(std::string_view body) {
+  return kParse(body, {});
+}
 ParsedRequest ParseMessages(std::string_view body) { return ParseMessagesRequest(body); }
 
 using enum Does;
@@ -181,9 +188,9 @@ const std::vector<Row> kMessagesRows = {
 
 const std::vector<DoorTable> kTables = {
     {"/v1/chat/completions", R"({"model":"m","messages":[{"role":"user","content":"hi"}])",
-     ParseChatRequest, kChatRows},
-    {"/v1/completions", R"({"model":"m","prompt":"hi")", ParseCompletionRequest, kCompletionRows},
-    {"/v1/responses", R"({"model":"m","input":"hi")", ParseResponsesRequest, kResponsesRows},
+     Parse<ParseChatRequest>, kChatRows},
+    {"/v1/completions", R"({"model":"m","prompt":"hi")", Parse<ParseCompletionRequest>, kCompletionRows},
+    {"/v1/responses", R"({"model":"m","input":"hi")", Parse<ParseResponsesRequest>, kResponsesRows},
     {"/anthropic/v1/messages",
      R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}])", ParseMessages,
      kMessagesRows},
