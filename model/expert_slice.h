@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/packed_cache.h"
 #include "model/profile.h"
 #include "services/base/expert_batch.h"
 #include "services/base/expert_node.h"
@@ -30,6 +31,9 @@ class ExpertSlice {
     std::vector<base::ExpertRange> experts;  // global ids; the same in every MoE layer
     bool masked_gate_group_zero = false;     // part of the revision only; as in AttentionModel
     std::string isa = "auto";                // as in AttentionModel
+    /// Packed weights of at least so many bytes are kept in a file beside the model for the next
+    /// start (packed_cache.h); as in AttentionModel.
+    uint64_t packed_file_bytes_min = kPackedFileBytesMin;
   };
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(const Options& options);
   virtual ~ExpertSlice() = default;

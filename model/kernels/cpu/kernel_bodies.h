@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "model/kernels/bf16.h"
+#include "model/kernels/int8_layout.h"
 #include "model/kernels/kernel_table.h"
 #include "model/kernels/math.h"
 
@@ -144,6 +145,37 @@ void ScaleRow(float factor, const float* x, size_t n, float* out) {
 void AddScaled(float factor, const float* x, size_t n, float* out) {
 #pragma GCC ivdep
   for (size_t i = 0; i < n; ++i) out[i] = out[i] + factor * x[i];
+}
+
+// Integer steps over the bits, so that neither order nor vector width matters.
+void QuantiseRow(const float* x, size_t n, std::byte* record) {
+  constexpr float kMagic = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
+  constexpr uint32_t kInfinity = 0x7F800000u;
+  uint32_t largest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t magnitude = __builtin_bit_cast(uint32_t, x[i]) & 0x7FFFFFFFu;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  const auto amax = __builtin_bit_cast(float, largest);
+  const bool usable = largest < kInfinity && amax >= kInt8AmaxMin;
+  float scale = usable ? amax / 127.0f : 0.0f;
+  if (largest >= kInfinity) scale = __builtin_nanf("");
+  auto* codes = reinterpret_cast<int8_t*>(record);
+  const size_t groups = Int8Groups(n);
+  __builtin_memset(record, 0, Int8StartsAt(n));
+  if (usable) {
+    const float inverse = 127.0f / amax;
+    for (size_t i = 0; i < n; ++i) {
+      codes[i] = static_cast<int8_t>(__builtin_bit_cast(uint32_t, x[i] * inverse + kMagic));
+    }
+  }
+  for (size_t g = 0; g < groups; ++g) {
+    int32_t sum = 0;
+    for (size_t k = 0; k < kInt8Group; ++k) sum += codes[g * kInt8Group + k];
+    sum *= -kInt8Offset;
+    __builtin_memcpy(record + Int8StartsAt(n) + g * sizeof(sum), &sum, sizeof(sum));
+  }
+  __builtin_memcpy(record + Int8ScaleAt(n), &scale, sizeof(scale));
 }
 
 float Dot(const float* a, const float* b, size_t n) {
@@ -322,9 +354,10 @@ void IndexScores(const IndexTask& task) {
   for (size_t s = 0; s < kTileKeys; ++s) task.scores[s] = task.factor * sums[s] + 0.0f;
 }
 
-constexpr KernelTable MakeTable(std::string_view isa) {
-  return {isa,      Linear,        RmsNorm, SiluMul,     RoundToBf16, WidenFromBf16, AddRows,
-          ScaleRow, TransposeTile, Attend,  IndexScores, Dot,         AddScaled};
+constexpr KernelTable MakeTable(std::string_view isa, decltype(KernelTable::linear_int8) int8) {
+  return {isa,           Linear,      int8,          QuantiseRow, RmsNorm,
+          SiluMul,       RoundToBf16, WidenFromBf16, AddRows,     ScaleRow,
+          TransposeTile, Attend,      IndexScores,   Dot,         AddScaled};
 }
 
 }  // namespace
