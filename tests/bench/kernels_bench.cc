@@ -59,14 +59,21 @@ std::span<const std::byte> Memory() {
 
 double PeakOf(Dtype dtype) { return dtype == Dtype::kInt8 ? Int8Peak(Pool()) : F32Peak(Pool()); }
 
-// The best seconds of the work and of its roofline: the longer of its operations at the peak and of
-// its bytes at the stream rate.
+double Median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// The best time of the work beside its rooflines: operations at the peak, whose median is taken (it
+// hardly depends on the load), and bytes at the best stream rate.
 void Run(benchmark::State& state, Dtype dtype, double operations, double bytes,
          const std::function<void()>& work) {
-  double peak = 0, stream = 0, best = 1e9;
+  double stream = 0, best = 1e9;
+  std::vector<double> peaks;
   work();
   for (auto _ : state) {
-    peak = std::max(peak, PeakOf(dtype));
+    peaks.push_back(PeakOf(dtype));
     // Also leaves no weights in a cache.
     if (bytes > 0) stream = std::max(stream, StreamRead(Pool(), Memory()));
     const double begin = Now(Pool());
@@ -75,6 +82,7 @@ void Run(benchmark::State& state, Dtype dtype, double operations, double bytes,
     state.SetIterationTime(seconds);
     best = std::min(best, seconds);
   }
+  const double peak = Median(std::move(peaks));
   const double of_peak = operations / peak / best;
   state.counters["Gop_s"] = operations / best / 1e9;
   state.counters["of_peak"] = of_peak;

@@ -11,8 +11,14 @@ namespace expertmesh::parity {
 namespace {
 
 constexpr double kF32Sigma = 2e-4;  // largest |Δ| of logits and hidden states, in σ
-constexpr double kForcedKl = 2e-4;  // bf16 with the golden's selections, nats
-constexpr double kForcedInt8Kl = 2e-2;
+// With the golden's selections: mean KL in nats, and tokens that flip although the golden's lead
+// exceeds 0.1 σ.
+struct Limits {
+  double kl;
+  size_t flips;
+};
+constexpr Limits kBf16 = {2e-4, 0};
+constexpr Limits kInt8 = {5e-3, 1};
 constexpr size_t kGreedySteps = 64;
 
 std::vector<std::string> Names() {
@@ -100,12 +106,12 @@ TEST_P(ParityTest, ExactF32GreedyTokens) {
 
 // A profile that rounds: its distance from the golden, with the golden's selections and with its
 // own.
-void ExpectRounded(const Golden& golden, const std::string& profile, double kl_max) {
+void ExpectRounded(const Golden& golden, const std::string& profile, const Limits& limits) {
   const FastRunner runner(golden, profile);
   for (const Sequence& sequence : golden.sequences) {
     const Deviation forced = Compare(sequence, runner.Run(sequence, 16, true));
-    EXPECT_LE(forced.mean_kl, kl_max) << sequence.name;
-    EXPECT_EQ(forced.flips_past_margin, 0u) << sequence.name;
+    EXPECT_LE(forced.mean_kl, limits.kl) << sequence.name;
+    EXPECT_LE(forced.flips_past_margin, limits.flips) << sequence.name;
     EXPECT_EQ(forced.experts_flipped, 0) << "forced choices are taken";
     EXPECT_EQ(forced.positions_flipped, 0) << "forced choices are taken";
     Report(golden, profile, absl::StrCat(sequence.name, ", selections forced"),
@@ -115,8 +121,8 @@ void ExpectRounded(const Golden& golden, const std::string& profile, double kl_m
   }
 }
 
-TEST_P(ParityTest, Bf16) { ExpectRounded(golden_, "bf16", kForcedKl); }
-TEST_P(ParityTest, Int8) { ExpectRounded(golden_, "int8", kForcedInt8Kl); }
+TEST_P(ParityTest, Bf16) { ExpectRounded(golden_, "bf16", kBf16); }
+TEST_P(ParityTest, Int8) { ExpectRounded(golden_, "int8", kInt8); }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, ParityTest, testing::ValuesIn(Names()),
                          [](const auto& info) { return info.param; });
