@@ -22,7 +22,7 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
   SchedulerOptions& steps = options.scheduler;
   app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
-  app.add_option("--profile", options.profile, "Arithmetic: bf16 or exact-f32")
+  app.add_option("--profile", options.profile, "Arithmetic: bf16, int8 or exact-f32")
       ->capture_default_str();
   app.add_option("--transport", options.transport,
                  "grpc, or inproc for all experts in this process")

@@ -186,7 +186,7 @@ std::string SummaryText(const ModelSummary& summary) {
   }
   const uint64_t kv = summary.kv_elements_per_token;
   absl::StrAppend(&text, "\nKV per token: ", WithCommas(kv), " elements; ", WithCommas(kv * 4),
-                  " bytes in exact-f32, ", WithCommas(kv * 2), " bytes in bf16\n");
+                  " bytes in exact-f32, ", WithCommas(kv * 2), " bytes in bf16 and int8\n");
   if (summary.unused_tensors > 0) {
     absl::StrAppend(&text, "Not used: ", summary.unused_tensors, " tensors, ",
                     WithCommas(summary.unused_bytes), " bytes\n");
@@ -214,7 +214,8 @@ std::string SummaryJson(const ModelSummary& summary) {
              {"parts", std::move(parts)},
              {"formats", std::move(formats)},
              {"kv_elements_per_token", kv},
-             {"kv_bytes_per_token", json::object{{"exact-f32", kv * 4}, {"bf16", kv * 2}}},
+             {"kv_bytes_per_token",
+              json::object{{"exact-f32", kv * 4}, {"bf16", kv * 2}, {"int8", kv * 2}}},
              {"layers", c.num_hidden_layers},
              {"experts", c.n_routed_experts},
              {"experts_per_token", c.num_experts_per_tok},

@@ -50,7 +50,8 @@ class Decoder final : public AttentionModel {
                      Trace* trace, MemoryBackend* memory) const override;
 
  private:
-  absl::Status LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero);
+  absl::Status LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero,
+                           PackedWeights* packed);
   size_t stream_width() const { return size_t{config_.hc_mult} * config_.hidden_size; }
   void Start(std::span<const StepRow> rows) const;
   void AskMemory(std::span<const StepRow> rows, MemoryBackend& memory) const;
@@ -91,8 +92,10 @@ class Decoder final : public AttentionModel {
   mutable StepScratch scratch_;          // of the one step that may run
 };
 
-absl::Status Decoder::LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero) {
-  const WeightLoader loader(checkpoint, profile_, arena_);
+absl::Status Decoder::LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero,
+                                  PackedWeights* packed) {
+  const WeightLoader loader(checkpoint, profile_, arena_, packed);
+  layers_.clear();
   const std::string embedding = "model.embed_tokens.weight";
   EM_ASSIGN_OR_RETURN(embedding_,
                       loader.Lookup(embedding, config_.vocab_size, config_.hidden_size));
@@ -134,9 +137,14 @@ absl::StatusOr<std::unique_ptr<AttentionModel>> Decoder::Load(const Options& opt
   const Config& config = model->config_;
   EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                       Checkpoint::Open(options.directory));
-  EM_RETURN_IF_ERROR(model->LoadWeights(*checkpoint, options.masked_gate_group_zero));
-  EM_ASSIGN_OR_RETURN(model->revision_, checkpoint->Revision(RevisionOptions(
-                                            options.masked_gate_group_zero, options.overrides)));
+  EM_ASSIGN_OR_RETURN(model->revision_,
+                      checkpoint->Revision(RevisionOptions(
+                                              options.masked_gate_group_zero, options.overrides)));
+  const PackedKey key{options.directory, model->revision_, model->profile_.name, "attention",
+                      options.packed_file_bytes_min};
+  EM_RETURN_IF_ERROR(LoadPacked(key, model->arena_, [&](PackedWeights* packed) {
+    return model->LoadWeights(*checkpoint, options.masked_gate_group_zero, packed);
+  }));
   model->rope_ = Rope(config);
   model->fingerprint_ = Fingerprint(model->profile_, *model->kernels_);
   model->lane_state_ = Declare(config, model->profile_);

@@ -11,13 +11,15 @@
 #include "model/config.h"
 #include "model/fingerprint.h"
 #include "model/revision.h"
+#include "services/base/hash.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
 namespace {
 
-constexpr size_t kBlockRows = 256;  // rows whose leaves are in memory at a time
-constexpr size_t kUnitRows = 64;    // entries of one expert that one task computes
+constexpr size_t kBlockRows = 512;   // rows whose leaves are in memory at a time
+constexpr size_t kPartNameMax = 64;  // bytes of a file's name
+constexpr size_t kUnitRows = 192;    // entries of one expert that one task computes, at most
 
 // Some entries of one expert.
 struct Unit {
@@ -27,18 +29,22 @@ struct Unit {
 };
 
 struct ThreadScratch {
-  std::vector<float> x;       // [unit entries, hidden]
-  std::vector<float> hidden;  // [unit entries, 2·width]
-  std::vector<float> y;       // [unit entries, hidden]
+  std::vector<float> factors;  // [unit entries], the experts' weights
+  std::vector<float> x;        // [unit entries, hidden]
+  std::vector<float> hidden;   // [unit entries, 2·width]
+  AlignedBytes quantised;      // [unit entries][Int8RowBytes(hidden)], instead of x
+  SwiGluInt8Scratch int8;
 };
 
 struct Scratch {
   std::vector<float> rows;           // [block rows, hidden], f32
+  AlignedBytes quantised;            // [block rows][Int8RowBytes(hidden)], with int8 weights
   std::vector<uint32_t> entry_rows;  // [block entries]
   std::vector<uint32_t> order;       // [block entries], sorted by expert
+  std::vector<uint32_t> places;      // [block entries]: where in order
   std::vector<uint32_t> starts;      // [experts + 1]
   std::vector<Unit> units;
-  std::vector<float> leaves;  // [block entries, hidden]
+  std::vector<float> leaves;  // [block entries, hidden], sorted by expert
   std::vector<ThreadScratch> threads;
 };
 
@@ -48,6 +54,15 @@ struct RowBlock {
   size_t entry_begin, entry_end;
   size_t partial_begin, partial_end;
 };
+
+// Entries [begin, end) of one expert in equal units, as few as fit.
+void CutUnits(uint16_t expert, uint32_t begin, uint32_t end, std::vector<Unit>& units) {
+  for (size_t left = (end - begin + kUnitRows - 1) / kUnitRows; left > 0; --left) {
+    const auto count = static_cast<uint32_t>((end - begin) / left);
+    units.push_back({expert, begin, begin + count});
+    begin += count;
+  }
+}
 
 class LoadedSlice final : public ExpertSlice {
  public:
@@ -71,6 +86,8 @@ class LoadedSlice final : public ExpertSlice {
  private:
   absl::Status MarkHosted(const std::vector<base::ExpertRange>& ranges);
   absl::Status LoadLayer(const WeightLoader& loader, uint32_t layer);
+  absl::Status LoadLayers(const WeightLoader& loader);
+  std::string PartName() const;
   void ReadRows(const ExpertBatch& batch, const RowBlock& block) const;
   void SortEntries(const ExpertBatch& batch, const RowBlock& block) const;
   void ComputeLeaves(const ExpertBatch& batch, const RowBlock& block, base::ThreadPool& pool) const;
@@ -123,6 +140,31 @@ absl::Status LoadedSlice::LoadLayer(const WeightLoader& loader, uint32_t layer) 
   return absl::OkStatus();
 }
 
+absl::Status LoadedSlice::LoadLayers(const WeightLoader& loader) {
+  layers_.assign(config_.num_hidden_layers, {});
+  for (uint32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    if (config_.IsMoeLayer(layer)) EM_RETURN_IF_ERROR(LoadLayer(loader, layer));
+  }
+  return absl::OkStatus();
+}
+
+// "experts-0-15": the hosted ids as runs; a long list by its hash.
+std::string LoadedSlice::PartName() const {
+  std::string runs;
+  for (size_t e = 0; e < slots_.size(); ++e) {
+    if (!Hosts(static_cast<uint32_t>(e))) continue;
+    size_t last = e;
+    while (last + 1 < slots_.size() && Hosts(static_cast<uint32_t>(last + 1))) ++last;
+    absl::StrAppend(&runs, runs.empty() ? "" : "_", e, "-", last);
+    e = last;
+  }
+  if (runs.size() <= kPartNameMax) return absl::StrCat("experts-", runs);
+  base::Sha256 hash;
+  hash.Update(runs);
+  const auto digest = hash.Finish();
+  return absl::StrCat("experts-", base::Hex(std::span(digest).first(8)));
+}
+
 absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& options) {
   auto slice = std::make_unique<LoadedSlice>();
   EM_ASSIGN_OR_RETURN(slice->profile_, ParseProfile(options.profile));
@@ -131,13 +173,14 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& op
   EM_RETURN_IF_ERROR(slice->MarkHosted(options.experts));
   EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                       Checkpoint::Open(options.directory));
-  const WeightLoader loader(*checkpoint, slice->profile_, slice->arena_);
-  slice->layers_.resize(slice->config_.num_hidden_layers);
-  for (uint32_t layer = 0; layer < slice->config_.num_hidden_layers; ++layer) {
-    if (slice->config_.IsMoeLayer(layer)) EM_RETURN_IF_ERROR(slice->LoadLayer(loader, layer));
-  }
-  EM_ASSIGN_OR_RETURN(slice->revision_, checkpoint->Revision(RevisionOptions(
-                                            options.masked_gate_group_zero, options.overrides)));
+  EM_ASSIGN_OR_RETURN(slice->revision_,
+                      checkpoint->Revision(RevisionOptions(
+                                              options.masked_gate_group_zero, options.overrides)));
+  const PackedKey key{options.directory, slice->revision_, slice->profile_.name, slice->PartName(),
+                      options.packed_file_bytes_min};
+  EM_RETURN_IF_ERROR(LoadPacked(key, slice->arena_, [&](PackedWeights* packed) {
+    return slice->LoadLayers(WeightLoader(*checkpoint, slice->profile_, slice->arena_, packed));
+  }));
   slice->fingerprint_ = Fingerprint(slice->profile_, *slice->kernels_);
   return slice;
 }
@@ -155,6 +198,14 @@ void LoadedSlice::ReadRows(const ExpertBatch& batch, const RowBlock& block) cons
                          scratch_.rows.data());
   }
   RoundActivations(*kernels_, profile_, scratch_.rows.data(), count);
+  if (profile_.weights != Profile::Weights::kInt8) return;
+  const size_t row_bytes = Int8RowBytes(config_.hidden_size);
+  const size_t rows = block.row_end - block.row_begin;
+  std::byte* records = scratch_.quantised.Resize(rows * row_bytes);
+  for (size_t r = 0; r < rows; ++r) {
+    kernels_->quantise_row(scratch_.rows.data() + r * config_.hidden_size, config_.hidden_size,
+                           records + r * row_bytes);
+  }
 }
 
 // Counting sort of the block's entries by expert, cut into units.
@@ -163,6 +214,7 @@ void LoadedSlice::SortEntries(const ExpertBatch& batch, const RowBlock& block) c
   const size_t entries = block.entry_end - block.entry_begin;
   s.entry_rows.resize(entries);
   s.order.resize(entries);
+  s.places.resize(entries);
   s.starts.assign(slots_.size() + 1, 0);
   for (size_t row = block.row_begin; row < block.row_end; ++row) {
     for (size_t e = batch.row_offsets[row]; e < batch.row_offsets[row + 1]; ++e) {
@@ -178,13 +230,12 @@ void LoadedSlice::SortEntries(const ExpertBatch& batch, const RowBlock& block) c
   s.units.clear();
   for (size_t x = 0; x < slots_.size(); ++x) {
     const uint32_t end = s.starts[x] + s.starts[x + 1];
-    for (uint32_t at = s.starts[x]; at < end; at += kUnitRows) {
-      s.units.push_back({static_cast<uint16_t>(x), at, std::min<uint32_t>(end, at + kUnitRows)});
-    }
+    CutUnits(static_cast<uint16_t>(x), s.starts[x], end, s.units);
     s.starts[x + 1] = end;
   }
   for (size_t e = 0; e < entries; ++e) {
-    s.order[s.starts[batch.expert_ids[block.entry_begin + e]]++] = static_cast<uint32_t>(e);
+    s.places[e] = s.starts[batch.expert_ids[block.entry_begin + e]]++;
+    s.order[s.places[e]] = static_cast<uint32_t>(e);
   }
 }
 
@@ -193,19 +244,32 @@ void LoadedSlice::ComputeUnit(const ExpertBatch& batch, const RowBlock& block, c
   const size_t hidden = config_.hidden_size;
   const size_t count = unit.end - unit.begin;
   const SwiGlu& expert = layers_[batch.layer][static_cast<size_t>(slots_[unit.expert])];
+  float* leaves = scratch_.leaves.data() + unit.begin * hidden;
+  const auto row_of = [&](size_t i) {
+    return size_t{scratch_.entry_rows[scratch_.order[unit.begin + i]]};
+  };
+  t.factors.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    t.factors[i] = batch.expert_weights[block.entry_begin + scratch_.order[unit.begin + i]];
+  }
+  if (expert.down.dtype == Dtype::kInt8) {
+    const size_t row_bytes = Int8RowBytes(hidden);
+    std::byte* x = t.quantised.Resize(count * row_bytes);
+    for (size_t i = 0; i < count; ++i) {
+      std::memcpy(x + i * row_bytes, scratch_.quantised.data() + row_of(i) * row_bytes, row_bytes);
+    }
+    return ApplySwiGluInt8(*kernels_, expert, x, count, t.factors.data(), leaves, t.int8);
+  }
   t.x.resize(count * hidden);
   t.hidden.resize(count * 2 * expert.width());
-  t.y.resize(count * hidden);
   for (size_t i = 0; i < count; ++i) {
-    const uint32_t row = scratch_.entry_rows[scratch_.order[unit.begin + i]];
-    std::memcpy(t.x.data() + i * hidden, scratch_.rows.data() + row * hidden,
+    std::memcpy(t.x.data() + i * hidden, scratch_.rows.data() + row_of(i) * hidden,
                 hidden * sizeof(float));
   }
-  ApplySwiGluRows(*kernels_, profile_, expert, t.x.data(), count, t.y.data(), t.hidden.data());
+  ApplySwiGluRows(*kernels_, profile_, expert, t.x.data(), count, leaves, t.hidden.data());
   for (size_t i = 0; i < count; ++i) {
-    const size_t entry = scratch_.order[unit.begin + i];
-    kernels_->scale(batch.expert_weights[block.entry_begin + entry], t.y.data() + i * hidden,
-                    hidden, scratch_.leaves.data() + entry * hidden);
+    float* leaf = leaves + i * hidden;
+    kernels_->scale(t.factors[i], leaf, hidden, leaf);
   }
 }
 
@@ -242,7 +306,7 @@ void LoadedSlice::SumPartials(const ExpertBatch& batch, const RowBlock& block,
         const uint16_t id = batch.expert_ids[e];
         if (id < node.first_expert || (id - node.first_expert) >> node.level != 0) continue;
         leaves.push_back({node.row, id, 0});
-        values.push_back(scratch_.leaves.data() + (e - block.entry_begin) * hidden);
+        values.push_back(scratch_.leaves.data() + scratch_.places[e - block.entry_begin] * hidden);
       }
       SumTree(leaves, values.data(), node, sums.subspan(p * hidden, hidden));
     }

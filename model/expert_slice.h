@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/config_overrides.h"
+#include "model/packed_cache.h"
 #include "model/profile.h"
 #include "services/base/expert_batch.h"
 #include "services/base/expert_node.h"
@@ -32,6 +33,9 @@ class ExpertSlice {
     bool masked_gate_group_zero = false;     // part of the revision only; as in AttentionModel
     ConfigOverrides overrides = {};          // as in AttentionModel
     std::string isa = "auto";                // as in AttentionModel
+    /// Packed weights of at least so many bytes are kept in a file beside the model for the next
+    /// start (packed_cache.h); as in AttentionModel.
+    uint64_t packed_file_bytes_min = kPackedFileBytesMin;
   };
   static absl::StatusOr<std::unique_ptr<ExpertSlice>> Load(const Options& options);
   virtual ~ExpertSlice() = default;

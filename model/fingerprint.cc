@@ -1,12 +1,14 @@
 #include "model/fingerprint.h"
 
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
 #include "model/blocks/rope.h"
 #include "model/kernels/aligned.h"
 #include "model/kernels/bf16.h"
+#include "model/kernels/linear.h"
 #include "model/kernels/math.h"
 #include "services/base/hash.h"
 #include "services/base/random.h"
@@ -57,6 +59,23 @@ void AddLinear(const KernelTable& kernels, Dtype dtype, OutputHash& hash) {
     kernels.linear(
         {panels.data(), dtype, kInputs, kOutputs, x.data(), kInputs, rows, y.data(), kOutputs}, 0,
         kPanels);
+    hash.Add(y);
+  }
+}
+
+void AddLinearInt8(const KernelTable& kernels, OutputHash& hash) {
+  constexpr size_t kInputs = 77;
+  constexpr size_t kOutputs = 83;
+  const std::vector<float> weights = FixedInput(10, kOutputs * kInputs);
+  WeightArena arena;
+  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Dtype::kInt8);
+  const StoredMatrix stored = {
+      "", "", kPlainF32, kOutputs, kInputs, std::as_bytes(std::span(weights)), {}};
+  if (!PackRows(stored, 0, kOutputs, packed, 0).ok()) std::abort();  // finite, of moderate size
+  for (const size_t rows : {1, 3, 13}) {
+    const std::vector<float> x = FixedInput(2, rows * kInputs);
+    std::vector<float> y(rows * kOutputs);
+    LinearRows(kernels, packed, x.data(), kInputs, rows, y.data(), kOutputs);
     hash.Add(y);
   }
 }
@@ -133,6 +152,7 @@ std::string Fingerprint(const Profile& profile, const KernelTable& kernels) {
   hash.Add(profile.name);
   AddLinear(kernels, Dtype::kF32, hash);
   AddLinear(kernels, Dtype::kBf16, hash);
+  if (profile.weights == Profile::Weights::kInt8) AddLinearInt8(kernels, hash);
   AddAttend(kernels, hash);
   AddIndexScores(kernels, hash);
   AddElementwise(kernels, hash);

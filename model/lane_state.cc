@@ -29,6 +29,7 @@ PagePool::PagePool(const LaneStateDeclaration& declaration, size_t page_count)
     std::fprintf(stderr, "out of memory: %zu lane pages of %zu bytes\n", page_count_, page_bytes_);
     std::abort();
   }
+  madvise(memory, page_bytes_ * page_count_, MADV_HUGEPAGE);  // long contexts are read as streams
   memory_ = static_cast<std::byte*>(memory);
   owners_.assign(page_count_, 0);
   free_.reserve(page_count_);

@@ -13,6 +13,7 @@
 #include "model/config.h"
 #include "model/lane_state.h"
 #include "model/memory_backend.h"
+#include "model/packed_cache.h"
 #include "model/profile.h"
 #include "model/trace.h"
 #include "services/base/thread_pool.h"
@@ -74,6 +75,7 @@ class AttentionModel {
     bool masked_gate_group_zero = false;  // docs/formats.md §1.6; part of the revision
     ConfigOverrides overrides = {};       // likewise part of it
     std::string isa = "auto";             // "avx512", "avx2", "baseline": same bits, other speed
+    uint64_t packed_file_bytes_min = kPackedFileBytesMin;  // as in ExpertSlice
     bool local_memory = true;  // false: every RunStep names its MemoryBackend, no table is needed
   };
   static absl::StatusOr<std::unique_ptr<AttentionModel>> Load(const Options& options);

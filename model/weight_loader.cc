@@ -15,22 +15,41 @@ Dtype ExactDtype(const StoredMatrix& matrix) {
 
 }  // namespace
 
-Dtype WeightLoader::DtypeFor(const StoredMatrix& matrix) const {
-  return profile_.round_weights ? Dtype::kBf16 : ExactDtype(matrix);
+Dtype WeightLoader::LinearDtype(const StoredMatrix& matrix) const {
+  if (profile_.weights == Profile::Weights::kInt8) return Dtype::kInt8;
+  return TableDtype(matrix);
+}
+
+Dtype WeightLoader::TableDtype(const StoredMatrix& matrix) const {
+  return profile_.weights == Profile::Weights::kAsStored ? ExactDtype(matrix) : Dtype::kBf16;
+}
+
+absl::StatusOr<std::byte*> WeightLoader::Allocate(size_t bytes) const {
+  if (packed_ == nullptr) return arena_.Allocate(bytes);
+  if (std::byte* piece = packed_->Take(bytes)) return piece;
+  return base::Error(base::Reason::kBadCheckpoint, "the packed weights end early");
+}
+
+absl::StatusOr<PackedMatrix> WeightLoader::NewMatrix(size_t outputs, size_t inputs,
+                                                     Dtype dtype) const {
+  PackedMatrix matrix{outputs, inputs, dtype, nullptr};
+  EM_ASSIGN_OR_RETURN(matrix.panels, Allocate(matrix.bytes()));
+  return matrix;
 }
 
 absl::StatusOr<PackedMatrix> WeightLoader::Stacked(const std::vector<Part>& parts,
                                                    size_t inputs) const {
   std::vector<StoredMatrix> sources;
-  Dtype dtype = Dtype::kBf16;
+  Dtype dtype = Dtype::kBf16;  // the widest of the parts; all are int8 or none
   size_t outputs = 0;
   for (const Part& part : parts) {
     EM_ASSIGN_OR_RETURN(StoredMatrix source, checkpoint_.Matrix(part.name, part.outputs, inputs));
-    if (DtypeFor(source) == Dtype::kF32) dtype = Dtype::kF32;
+    if (LinearDtype(source) != Dtype::kBf16) dtype = LinearDtype(source);
     outputs += part.outputs;
     sources.push_back(std::move(source));
   }
-  PackedMatrix matrix = arena_.NewMatrix(outputs, inputs, dtype);
+  EM_ASSIGN_OR_RETURN(PackedMatrix matrix, NewMatrix(outputs, inputs, dtype));
+  if (packed_ != nullptr) return matrix;
   size_t at = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     EM_RETURN_IF_ERROR(PackRows(sources[i], 0, parts[i].outputs, matrix, at));
@@ -44,7 +63,8 @@ absl::StatusOr<PackedMatrix> WeightLoader::UnroundedMatrix(const std::string& na
                                                            size_t inputs) const {
   EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {outputs, inputs}));
   const StoredMatrix source = PlainMatrix(view);
-  PackedMatrix matrix = arena_.NewMatrix(outputs, inputs, ExactDtype(source));
+  EM_ASSIGN_OR_RETURN(PackedMatrix matrix, NewMatrix(outputs, inputs, ExactDtype(source)));
+  if (packed_ != nullptr) return matrix;
   EM_RETURN_IF_ERROR(PackRows(source, 0, outputs, matrix, 0));
   checkpoint_.Release(view);
   return matrix;
@@ -55,13 +75,16 @@ absl::StatusOr<WeightLoader::Absorbed> WeightLoader::KeyValue(const std::string&
                                                               size_t rank) const {
   EM_ASSIGN_OR_RETURN(const StoredMatrix source,
                       checkpoint_.Matrix(name, heads * (nope + value), rank));
-  const Dtype dtype = DtypeFor(source);
+  const Dtype dtype = LinearDtype(source);
   Absorbed absorbed;
   for (size_t h = 0; h < heads; ++h) {
     const size_t row = h * (nope + value);
-    absorbed.key.push_back(arena_.NewMatrix(rank, nope, dtype));
+    EM_ASSIGN_OR_RETURN(const PackedMatrix wk, NewMatrix(rank, nope, dtype));
+    EM_ASSIGN_OR_RETURN(const PackedMatrix wv, NewMatrix(value, rank, dtype));
+    absorbed.key.push_back(wk);
+    absorbed.value.push_back(wv);
+    if (packed_ != nullptr) continue;
     EM_RETURN_IF_ERROR(PackTransposed(source, row, absorbed.key.back()));
-    absorbed.value.push_back(arena_.NewMatrix(value, rank, dtype));
     EM_RETURN_IF_ERROR(PackRows(source, row + nope, value, absorbed.value.back(), 0));
   }
   checkpoint_.Release(source);
@@ -72,8 +95,9 @@ absl::StatusOr<WeightLoader::Table> WeightLoader::Lookup(const std::string& name
                                                          size_t width) const {
   EM_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Float(name, {rows, width}));
   const StoredMatrix source = PlainMatrix(view);
-  const Dtype dtype = DtypeFor(source);
-  std::byte* memory = arena_.Allocate(rows * width * DtypeBytes(dtype));
+  const Dtype dtype = TableDtype(source);
+  EM_ASSIGN_OR_RETURN(std::byte* const memory, Allocate(rows * width * DtypeBytes(dtype)));
+  if (packed_ != nullptr) return Table{dtype, width, memory};
   std::vector<float> row(width);
   for (size_t r = 0; r < rows; ++r) {
     EM_RETURN_IF_ERROR(DecodeRows(source, r, 1, row.data()));

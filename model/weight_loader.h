@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
 #include "model/kernels/packed_matrix.h"
+#include "model/packed_cache.h"
 #include "model/profile.h"
 
 namespace expertmesh::model {
@@ -15,12 +16,16 @@ namespace expertmesh::model {
 /// Used while loading only; checkpoint and arena outlive it. Every error names file and tensor.
 /// Source bytes are released after packing, so weights are in memory once. Whatever the stored form
 /// (docs/formats.md §7.6), its exact float32 value is kept in a profile without rounding (as bf16
-/// where it is stored so), and rounded to the nearest bf16, ties to even, in one with. So the bits
-/// of a quantised model are those of the F32 model that holds its decoded values.
+/// where it is stored so), and rounded to the nearest bf16, ties to even, in `bf16`; so the bits of
+/// a quantised model are those of the F32 model that holds its decoded values. In `int8` the
+/// matrices of Linears become int8 (ReadInt8Row), tables and what is unrounded are as in `bf16`.
 class WeightLoader {
  public:
-  WeightLoader(const Checkpoint& checkpoint, const Profile& profile, WeightArena& arena)
-      : checkpoint_(checkpoint), profile_(profile), arena_(arena) {}
+  /// With `packed`, matrices and tables are its pieces and nothing is packed; kBadCheckpoint when
+  /// they do not fit.
+  WeightLoader(const Checkpoint& checkpoint, const Profile& profile, WeightArena& arena,
+               PackedWeights* packed = nullptr)
+      : checkpoint_(checkpoint), profile_(profile), arena_(arena), packed_(packed) {}
 
   struct Part {
     std::string name;
@@ -61,11 +66,15 @@ class WeightLoader {
                                           size_t columns) const;
 
  private:
-  Dtype DtypeFor(const StoredMatrix& matrix) const;
+  absl::StatusOr<std::byte*> Allocate(size_t bytes) const;
+  absl::StatusOr<PackedMatrix> NewMatrix(size_t outputs, size_t inputs, Dtype dtype) const;
+  Dtype LinearDtype(const StoredMatrix& matrix) const;
+  Dtype TableDtype(const StoredMatrix& matrix) const;
 
   const Checkpoint& checkpoint_;
   const Profile& profile_;
   WeightArena& arena_;
+  PackedWeights* packed_;
 };
 
 }  // namespace expertmesh::model

@@ -53,7 +53,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     up.add_argument("--attention", type=arguments.count, default=1, metavar="N",
                     help="attention workers (default: 1)")
     up.add_argument("--profile", default="bf16",
-                    help="arithmetic, bf16 or exact-f32 (default: bf16)")
+                    help="arithmetic, bf16, int8 or exact-f32 (default: bf16)")
     up.add_argument("--threads", type=arguments.count, default=1, metavar="N",
                     help="compute threads of each worker (default: 1)")
     up.add_argument("--port", type=arguments.port, default=DEFAULT_PORT,
@@ -135,7 +135,7 @@ def check_profile(profile: str, shown: dict[str, Any]) -> None:
     """Refuses a profile that `expertmesh model show` does not count with."""
     known = list(shown["kv_bytes_per_token"])
     if profile not in known:
-        raise MeshError(f"--profile {profile}: there are {' and '.join(known)}")
+        raise MeshError(f"--profile {profile}: there are {', '.join(known)}")
 
 
 def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,

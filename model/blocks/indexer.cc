@@ -150,7 +150,7 @@ void Indexer::ChooseGroup(const Exec& exec, std::span<const StepRow> rows, size_
     for (size_t r = first; r < last; ++r) {
       const std::span<const float> scores(s.scores.data() + r * stride, IndexOf(group[r]) + 1);
       uint32_t* out = selection.indices.data() + (begin + r) * top_;
-      if (!SelectLargest(scores, top_, s.threads[static_cast<size_t>(t)].order, out)) {
+      if (!SelectLargest(scores, top_, s.threads[static_cast<size_t>(t)].candidates, out)) {
         for (size_t i = 0; i < top_; ++i) out[i] = static_cast<uint32_t>(i);
         alive[begin + r] = 0;
       }

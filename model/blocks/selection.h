@@ -20,9 +20,10 @@ struct Selection {
   }
 };
 
-/// Places of the `top` largest of `scores`, equal ones by the lower place, into out [top] in
-/// ascending order. False if a score is not a number. `order` is scratch.
-bool SelectLargest(std::span<const float> scores, size_t top, std::vector<uint32_t>& order,
+/// Places of the `top` largest of `scores`, 1 ≤ top ≤ scores.size(), equal ones by the lower place,
+/// into out [top] in ascending order. False if a score is not a number. Three passes over the
+/// scores, no sort; `candidates` is scratch.
+bool SelectLargest(std::span<const float> scores, size_t top, std::vector<uint64_t>& candidates,
                    uint32_t* out);
 
 }  // namespace expertmesh::model

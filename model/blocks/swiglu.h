@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/kernels/aligned.h"
 #include "model/kernels/linear.h"
 #include "model/weight_loader.h"
 
@@ -27,8 +28,21 @@ struct SwiGlu {
 void ApplySwiGlu(const Exec& exec, const SwiGlu& w, const float* x, size_t rows, float* y,
                  std::vector<float>& scratch);
 
-/// The same on the calling thread; scratch [rows · 2·width].
+/// The same on the calling thread, for weights that are not int8; scratch [rows · 2·width].
 void ApplySwiGluRows(const KernelTable& kernels, const Profile& profile, const SwiGlu& w,
                      const float* x, size_t rows, float* y, float* scratch);
+
+/// Buffers of ApplySwiGluInt8, kept between calls; one per thread.
+struct SwiGluInt8Scratch {
+  std::vector<float> gate_up;  // [rows, outputs of a few panels]
+  std::vector<float> hidden;   // [rows, width]
+  AlignedBytes quantised;      // [rows][Int8RowBytes(width)]
+};
+
+/// The same on the calling thread with int8 weights, for rows that are quantised already,
+/// [rows][Int8RowBytes(hidden)]; y times the row's factor [rows]. What lies between the matrices
+/// stays in the core's cache.
+void ApplySwiGluInt8(const KernelTable& kernels, const SwiGlu& w, const std::byte* x, size_t rows,
+                     const float* factors, float* y, SwiGluInt8Scratch& scratch);
 
 }  // namespace expertmesh::model

@@ -1,6 +1,7 @@
 #include "model/formats/encode.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -87,9 +88,25 @@ void StoreNibble(std::byte* row, uint64_t column, uint8_t code) {
   }
 }
 
+// The same without a call of libm, for the form that models are quantised to when they load.
+void EncodeInt8(const float* from, uint64_t count, float scale, std::byte* to) {
+  constexpr float kMagic = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
+  for (uint64_t c = 0; c < count; ++c) {
+    const float code = std::clamp(from[c] / scale, -kInt8Max, kInt8Max) + kMagic;
+    to[c] = static_cast<std::byte>(std::bit_cast<uint32_t>(code));
+  }
+}
+
 void EncodeBlock(const MatrixFormat& format, const float* rows, uint64_t columns,
                  const Block& block, float scale, std::byte* values) {
   const uint64_t row_bytes = format.RowBytes(columns);
+  if (format.values == ValueFormat::kInt8 && scale != 0.0f) {
+    for (uint64_t r = block.row_begin; r < block.row_end; ++r) {
+      EncodeInt8(rows + r * columns + block.column_begin, block.column_end - block.column_begin,
+                 scale, values + r * row_bytes + block.column_begin);
+    }
+    return;
+  }
   for (uint64_t r = block.row_begin; r < block.row_end; ++r) {
     std::byte* to = values + r * row_bytes;
     for (uint64_t c = block.column_begin; c < block.column_end; ++c) {

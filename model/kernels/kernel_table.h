@@ -13,8 +13,9 @@
 
 namespace expertmesh::model {
 
-inline constexpr size_t kPanelOutputs = 16;  // outputs of one packed panel
-inline constexpr size_t kTileKeys = 64;      // keys of one attention tile
+inline constexpr size_t kPanelOutputs = 16;       // outputs of one packed panel
+inline constexpr size_t kTileKeys = 64;           // keys of one attention tile
+inline constexpr float kInt8AmaxMin = 0x1p-100f;  // rows below it would have no finite 1 / scale
 
 /// y[row][o] = Σ_k w[o][k] · x[row][k] for the outputs of some panels.
 struct LinearTask {
@@ -27,6 +28,18 @@ struct LinearTask {
   size_t rows = 0;
   float* y = nullptr;  // [rows], y_stride floats apart
   size_t y_stride = 0;
+};
+
+/// The same with int8 weights and rows (int8_layout.h).
+struct Int8LinearTask {
+  const std::byte* panels = nullptr;  // [ceil(outputs/16)][Int8PanelBytes], 64-aligned
+  size_t inputs = 0;
+  size_t outputs = 0;
+  const std::byte* x = nullptr;  // [rows][Int8RowBytes], 64-aligned
+  size_t rows = 0;
+  float* y = nullptr;  // [rows], y_stride floats apart
+  size_t y_stride = 0;
+  const float* factors = nullptr;  // [rows]; if given, y = factor · y, rounded once more
 };
 
 /// One tile of the online softmax of one row, for some heads (docs/formats.md §1.3, absorbed form).
@@ -61,6 +74,11 @@ struct IndexTask {
 struct KernelTable {
   std::string_view isa;  // "avx512", "avx2", "baseline"
   void (*linear)(const LinearTask& task, size_t panel_begin, size_t panel_end);
+  void (*linear_int8)(const Int8LinearTask& task, size_t panel_begin, size_t panel_end);
+  /// record [Int8RowBytes(n)] = x, quantised: scale = amax / 127, codes = x · (127 / amax) to
+  /// nearest even. A row below kInt8AmaxMin is all zeros; the scale of one that is not finite is
+  /// NaN, and so is all that is computed from it.
+  void (*quantise_row)(const float* x, size_t n, std::byte* record);
   /// y = weight · (x / sqrt(mean(x²) + eps)); 16 strided partial sums, then a fixed tree. y may be
   /// x.
   void (*rms_norm)(const float* x, const float* weight, float eps, size_t n, float* y);

@@ -23,16 +23,23 @@ inline size_t GrainFor(size_t multiply_adds_per_item) {
   return kMultiplyAddsPerTask / (multiply_adds_per_item + 1) + 1;
 }
 
-/// All outputs of a few rows, on the calling thread.
+/// All outputs of a few rows, on the calling thread. int8 weights: the rows are quantised first.
 void LinearRows(const KernelTable& kernels, const PackedMatrix& w, const float* x, size_t x_stride,
                 size_t rows, float* y, size_t y_stride);
 
 /// y [rows, w.outputs] = x [rows, w.inputs] · wᵀ over the pool; strides in floats. The caller has
-/// rounded x.
+/// rounded x; int8 weights take the f32 row and quantise it here.
 void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_stride, size_t rows,
             float* y, size_t y_stride);
 
-/// Rounds n floats in place to the profile's activation type.
+/// Panels [panel_begin, panel_end) for rows that are quantised already, `rows` of
+/// [Int8RowBytes(w.inputs)], on the calling thread; every output times the factor of its row, if
+/// given.
+void LinearInt8Rows(const KernelTable& kernels, const PackedMatrix& w, const std::byte* rows,
+                    size_t row_count, size_t panel_begin, size_t panel_end, float* y,
+                    size_t y_stride, const float* factors = nullptr);
+
+/// Rounds n floats in place to the profile's activation type; int8 is left to the Linear.
 inline void RoundActivations(const KernelTable& kernels, const Profile& profile, float* x,
                              size_t n) {
   if (profile.activation == Dtype::kBf16) kernels.round_bf16(x, n, x);

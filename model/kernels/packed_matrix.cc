@@ -7,12 +7,14 @@
 #include <cstdlib>
 
 #include "model/kernels/bf16.h"
+#include "model/kernels/pack_int8.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
 namespace {
 
 constexpr size_t kMappingBytes = size_t{64} << 20;
+constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 void Write(float value, float* to) { *to = value; }
 void Write(float value, uint16_t* to) { *to = NarrowBf16(value); }
@@ -30,27 +32,72 @@ void ScatterInput(const std::vector<float>& row, T* panels, size_t inputs, size_
   }
 }
 
+// Zeroed memory on a boundary of huge pages, which the kernel is asked for: with small ones the
+// walk through the page tables halves the rate at which one core reads weights. Where it has none
+// to give, small ones do.
+std::byte* MapHuge(size_t bytes) {
+  void* memory = mmap(nullptr, bytes + kHugePageBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    std::fprintf(stderr, "out of memory: %zu bytes for weights\n", bytes);
+    std::abort();
+  }
+  auto* begin = static_cast<std::byte*>(memory);
+  const size_t over = reinterpret_cast<uintptr_t>(begin) % kHugePageBytes;
+  const size_t head = over == 0 ? 0 : kHugePageBytes - over;
+  if (head > 0) munmap(begin, head);
+  munmap(begin + head + bytes, kHugePageBytes - head);
+  madvise(begin + head, bytes, MADV_HUGEPAGE);
+  return begin + head;
+}
+
+absl::Status PackInt8Rows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
+                          size_t output_begin) {
+  Int8Row row;
+  for (size_t r = 0; r < rows; ++r) {
+    EM_RETURN_IF_ERROR(ReadInt8Row(from, row_begin + r, row));
+    StoreInt8Row(row, output_begin + r, to);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PackInt8Transposed(const StoredMatrix& from, size_t row_begin, PackedMatrix& to) {
+  std::vector<float> block(to.inputs * to.outputs);
+  EM_RETURN_IF_ERROR(DecodeRows(from, row_begin, to.inputs, block.data()));
+  std::vector<float> values(to.inputs);
+  Int8Row row;
+  for (size_t o = 0; o < to.outputs; ++o) {
+    for (size_t k = 0; k < to.inputs; ++k) values[k] = block[k * to.outputs + o];
+    EM_RETURN_IF_ERROR(QuantiseInt8Row(from, values, row));
+    StoreInt8Row(row, o, to);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-WeightArena::~WeightArena() {
+WeightArena::~WeightArena() { Clear(); }
+
+void WeightArena::Clear() {
   for (const Mapping& m : mappings_) munmap(m.memory, m.bytes);
+  mappings_.clear();
+  allocations_.clear();
+  used_ = 0;
+  allocated_ = 0;
 }
 
 std::byte* WeightArena::Allocate(size_t bytes) {
-  bytes = (bytes + 63) / 64 * 64;
+  bytes = Rounded(bytes);
   if (mappings_.empty() || mappings_.back().bytes - used_ < bytes) {
-    const size_t size = std::max(bytes, kMappingBytes);
-    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-      std::fprintf(stderr, "out of memory: %zu bytes for weights\n", size);
-      std::abort();
-    }
-    mappings_.push_back({static_cast<std::byte*>(memory), size});
+    const size_t size =
+        (std::max(bytes, kMappingBytes) + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+    mappings_.push_back({MapHuge(size), size});
     used_ = 0;
   }
   std::byte* result = mappings_.back().memory + used_;
   used_ += bytes;
   allocated_ += bytes;
+  allocations_.push_back({result, bytes});
   return result;
 }
 
@@ -62,6 +109,7 @@ PackedMatrix WeightArena::NewMatrix(size_t outputs, size_t inputs, Dtype dtype) 
 
 absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
                       size_t output_begin) {
+  if (to.dtype == Dtype::kInt8) return PackInt8Rows(from, row_begin, rows, to, output_begin);
   std::vector<float> row(to.inputs);
   for (size_t r = 0; r < rows; ++r) {
     EM_RETURN_IF_ERROR(DecodeRows(from, row_begin + r, 1, row.data()));
@@ -77,6 +125,7 @@ absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, P
 }
 
 absl::Status PackTransposed(const StoredMatrix& from, size_t row_begin, PackedMatrix& to) {
+  if (to.dtype == Dtype::kInt8) return PackInt8Transposed(from, row_begin, to);
   std::vector<float> row(to.outputs);
   for (size_t k = 0; k < to.inputs; ++k) {
     EM_RETURN_IF_ERROR(DecodeRows(from, row_begin + k, 1, row.data()));

@@ -10,8 +10,11 @@
 
 namespace expertmesh::base {
 
-enum class Dtype { kF32, kBf16 };
-inline constexpr size_t DtypeBytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
+enum class Dtype { kF32, kBf16, kInt8 };  // kInt8: weights and rows of the profile int8
+/// Of one element; the scales of int8 come on top.
+inline constexpr size_t DtypeBytes(Dtype dtype) {
+  return dtype == Dtype::kF32 ? 4 : dtype == Dtype::kBf16 ? 2 : 1;
+}
 
 /// The same layout as the dispatch payload (docs/protocol.md §1). Owns nothing.
 struct ExpertBatch {

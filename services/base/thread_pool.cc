@@ -2,24 +2,48 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
+#include <chrono>
 #include <thread>
 #include <vector>
 
 namespace expertmesh::base {
+namespace {
+
+// A step of the model is a row of loops with little between them: a thread that slept would cost
+// more to wake than the loop takes.
+constexpr auto kSpin = std::chrono::microseconds(20);
+constexpr int kPausesPerClockRead = 16;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// Returns when `value` is not `old` any more: spins first, then sleeps.
+template <class T>
+void AwaitChange(const std::atomic<T>& value, T old) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kPausesPerClockRead; ++i) {
+      if (value.load(std::memory_order_acquire) != old) return;
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
 
 struct ThreadPool::Impl {
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::condition_variable done;
-  uint64_t generation = 0;  // guarded by mutex; a new value is a new loop
-  bool stop = false;        // guarded by mutex
-  int working = 0;          // guarded by mutex: threads still inside the loop
+  // A new value is a new loop, or the end; body, count and grain are written before it.
+  std::atomic<uint32_t> generation{0};
+  std::atomic<int> working{0};  // threads still inside the loop
+  std::atomic<size_t> next{0};
+  bool stop = false;
   const Body* body = nullptr;
   size_t count = 0;
   size_t grain = 1;
-  std::atomic<size_t> next{0};
   std::vector<std::thread> threads;
 
   void Drain(int thread) {
@@ -31,17 +55,17 @@ struct ThreadPool::Impl {
   }
 
   void Run(int thread) {
-    uint64_t seen = 0;
-    std::unique_lock lock(mutex);
-    for (;;) {
-      wake.wait(lock, [&] { return stop || generation != seen; });
+    for (uint32_t seen = 0;; ++seen) {
+      AwaitChange(generation, seen);
       if (stop) return;
-      seen = generation;
-      lock.unlock();
       Drain(thread);
-      lock.lock();
-      if (--working == 0) done.notify_one();
+      if (working.fetch_sub(1, std::memory_order_acq_rel) == 1) working.notify_one();
     }
+  }
+
+  void Announce() {
+    generation.fetch_add(1, std::memory_order_release);
+    generation.notify_all();
   }
 };
 
@@ -53,11 +77,8 @@ ThreadPool::ThreadPool(int threads)
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(impl_->mutex);
-    impl_->stop = true;
-  }
-  impl_->wake.notify_all();
+  impl_->stop = true;
+  impl_->Announce();
   for (std::thread& t : impl_->threads) t.join();
 }
 
@@ -69,20 +90,18 @@ void ThreadPool::ParallelFor(size_t count, size_t grain, const Body& body) {
     return;
   }
   Impl& s = *impl_;
-  {
-    std::lock_guard lock(s.mutex);
-    s.body = &body;
-    s.count = count;
-    s.grain = std::max(grain, (count + static_cast<size_t>(threads_) * 4 - 1) /
-                                  (static_cast<size_t>(threads_) * 4));
-    s.next.store(0, std::memory_order_relaxed);
-    s.working = threads_ - 1;
-    ++s.generation;
-  }
-  s.wake.notify_all();
+  const size_t chunks = static_cast<size_t>(threads_) * 4;
+  s.body = &body;
+  s.count = count;
+  s.grain = std::max(grain, (count + chunks - 1) / chunks);
+  s.next.store(0, std::memory_order_relaxed);
+  s.working.store(threads_ - 1, std::memory_order_relaxed);
+  s.Announce();
   s.Drain(0);
-  std::unique_lock lock(s.mutex);
-  s.done.wait(lock, [&] { return s.working == 0; });
+  for (int left = s.working.load(std::memory_order_acquire); left != 0;
+       left = s.working.load(std::memory_order_acquire)) {
+    AwaitChange(s.working, left);
+  }
 }
 
 }  // namespace expertmesh::base

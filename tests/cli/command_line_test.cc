@@ -70,7 +70,7 @@ TEST_F(ModelCommand, ShowAsJsonIsOneLine) {
   EXPECT_EQ(shown.code, 0) << shown.err;
   EXPECT_EQ(std::count(shown.out.begin(), shown.out.end(), '\n'), 1);
   for (const char* text : {R"("parameters":1114048)", R"("active_parameters":688064)",
-                           R"("kv_bytes_per_token":{"exact-f32":800,"bf16":400})",
+                           R"("kv_bytes_per_token":{"exact-f32":800,"bf16":400,"int8":400})",
                            R"("routed_experts":{"parameters":786432,"active":393216,)"}) {
     EXPECT_NE(shown.out.find(text), std::string::npos) << text << " in " << shown.out;
   }

@@ -206,10 +206,11 @@ std::string Name(const testing::TestParamInfo<Subject>& info) {
 INSTANTIATE_TEST_SUITE_P(Models, BitsTest,
                          testing::Values(Subject{"tiny-v3", "exact-f32"},
                                          Subject{"tiny-v3", "bf16"}, Subject{"tiny", "exact-f32"},
-                                         Subject{"tiny", "bf16"}),
+                                         Subject{"tiny", "bf16"}, Subject{"tiny", "int8"}),
                          Name);
 INSTANTIATE_TEST_SUITE_P(Models, RandomBitsTest,
-                         testing::Values(Subject{"tiny-v3", "exact-f32"}, Subject{"tiny", "bf16"}),
+                         testing::Values(Subject{"tiny-v3", "exact-f32"}, Subject{"tiny", "bf16"},
+                                         Subject{"tiny-v3", "int8"}),
                          Name);
 
 }  // namespace

@@ -108,9 +108,9 @@ class CommandLineTest(InstanceTest):
             self.assertRaises(MeshError, choose, slices, experts)
 
     def test_unknown_profiles_are_refused(self) -> None:
-        shown = {"kv_bytes_per_token": {"exact-f32": 800, "bf16": 400}}
+        shown = {"kv_bytes_per_token": {"exact-f32": 800, "bf16": 400, "int8": 400}}
         up.check_profile("bf16", shown)
-        with self.assertRaisesRegex(MeshError, "--profile fp8: there are exact-f32 and bf16"):
+        with self.assertRaisesRegex(MeshError, "--profile fp8: there are exact-f32, bf16, int8"):
             up.check_profile("fp8", shown)
 
     def test_overrides_reach_every_process_with_a_model(self) -> None:

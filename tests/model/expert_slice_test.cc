@@ -72,9 +72,9 @@ class ExpertSliceTest : public testing::TestWithParam<std::string> {
 };
 std::unique_ptr<test_support::TempDir> ExpertSliceTest::dir_;
 
-INSTANTIATE_TEST_SUITE_P(Profiles, ExpertSliceTest, testing::Values("exact-f32", "bf16"),
+INSTANTIATE_TEST_SUITE_P(Profiles, ExpertSliceTest, testing::Values("exact-f32", "bf16", "int8"),
                          [](const auto& info) {
-                           return info.param == "bf16" ? "Bf16" : "ExactF32";
+                           return info.param == "exact-f32" ? "ExactF32" : info.param;
                          });
 
 std::vector<uint16_t> AlignedOwners(uint32_t pools) {

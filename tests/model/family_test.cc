@@ -79,9 +79,9 @@ class FamilyTest : public testing::TestWithParam<std::string> {
 std::unique_ptr<test_support::TempDir> FamilyTest::dir_;
 int FamilyTest::variants_ = 0;
 
-INSTANTIATE_TEST_SUITE_P(Profiles, FamilyTest, testing::Values("exact-f32", "bf16"),
+INSTANTIATE_TEST_SUITE_P(Profiles, FamilyTest, testing::Values("exact-f32", "bf16", "int8"),
                          [](const auto& info) {
-                           return info.param == "bf16" ? "Bf16" : "ExactF32";
+                           return info.param == "exact-f32" ? "ExactF32" : info.param;
                          });
 
 // Lookback of the hash and shared selections do not end at the edge of a chunk.

@@ -55,9 +55,9 @@ class RuntimeTest : public testing::TestWithParam<std::string> {
 };
 std::unique_ptr<test_support::TempDir> RuntimeTest::dir_;
 
-INSTANTIATE_TEST_SUITE_P(Profiles, RuntimeTest, testing::Values("exact-f32", "bf16"),
+INSTANTIATE_TEST_SUITE_P(Profiles, RuntimeTest, testing::Values("exact-f32", "bf16", "int8"),
                          [](const auto& info) {
-                           return info.param == "bf16" ? "Bf16" : "ExactF32";
+                           return info.param == "exact-f32" ? "ExactF32" : info.param;
                          });
 
 TEST_P(RuntimeTest, DecodedPrefilledAndReplayedTokensAreEqual) {
@@ -233,7 +233,7 @@ TEST_P(RuntimeTest, ForcedExpertsReplaceTheChoice) {
 TEST_P(RuntimeTest, DeclaresItsLaneState) {
   const LaneStateDeclaration& state = model_->lane_state();
   ASSERT_EQ(state.streams.size(), 1u);
-  const size_t element = GetParam() == "bf16" ? 2 : 4;
+  const size_t element = GetParam() == "exact-f32" ? 4 : 2;
   EXPECT_EQ(state.bytes_per_token(), 3 * (28 + 6) * element);
 }
 

@@ -15,9 +15,9 @@ namespace {
 using Places = std::vector<uint32_t>;
 
 Places Largest(const std::vector<float>& scores, size_t top) {
-  Places order;
+  std::vector<uint64_t> candidates;
   Places out(top);
-  EXPECT_TRUE(SelectLargest(scores, top, order, out.data()));
+  EXPECT_TRUE(SelectLargest(scores, top, candidates, out.data()));
   return out;
 }
 
@@ -30,16 +30,22 @@ TEST(Selection, EqualScoresTakeTheLowestPlaces) {
 TEST(Selection, TakesInfinitiesAndRefusesNaN) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   EXPECT_EQ(Largest({-kInf, 0, kInf, -1}, 2), (Places{1, 2}));
-  Places order;
+  std::vector<uint64_t> candidates;
   Places out(2);
-  EXPECT_FALSE(SelectLargest(std::vector<float>{0, NAN, 1}, 2, order, out.data()));
+  for (const float nan : {NAN, -NAN}) {
+    EXPECT_FALSE(SelectLargest(std::vector<float>{0, nan, 1}, 2, candidates, out.data()));
+  }
 }
 
 TEST(Selection, EqualsAStableSort) {
   std::mt19937 rng(1);
   for (int run = 0; run < 300; ++run) {
     std::vector<float> scores(1 + rng() % 200);
-    for (float& s : scores) s = static_cast<float>(rng() % 12);
+    if (run % 10 == 0) scores.resize(5000 + rng() % 5000);
+    std::normal_distribution<float> normal;
+    for (float& s : scores) {
+      s = run % 2 == 0 ? static_cast<float>(rng() % 12) - 6.0f : normal(rng) * 1e-3f;
+    }
     const size_t top = 1 + rng() % scores.size();
     Places order(scores.size());
     std::iota(order.begin(), order.end(), 0u);

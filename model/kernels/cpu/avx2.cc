@@ -3,12 +3,16 @@
 #include "model/kernels/cpu/simd_avx2.h"
 // The bodies use the sixteen-lane type declared above.
 #include "model/kernels/cpu/kernel_bodies.h"
+// The same for int8.
+#include "model/kernels/cpu/int8_avx2.h"
+// In this order.
+#include "model/kernels/cpu/int8_bodies.h"
 #include "model/kernels/cpu/tables.h"
 
 namespace expertmesh::model {
 
 const KernelTable& Avx2Kernels() {
-  static constexpr KernelTable kTable = MakeTable("avx2");
+  static constexpr KernelTable kTable = MakeTable("avx2", LinearInt8);
   return kTable;
 }
 

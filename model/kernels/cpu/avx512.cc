@@ -8,7 +8,8 @@
 namespace expertmesh::model {
 
 const KernelTable& Avx512Kernels() {
-  static constexpr KernelTable kTable = MakeTable("avx512");
+  static const KernelTable kTable = MakeTable(
+      "avx512", __builtin_cpu_supports("avx512vnni") ? LinearInt8Vnni : Avx2Kernels().linear_int8);
   return kTable;
 }
 

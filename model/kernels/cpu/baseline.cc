@@ -2,12 +2,16 @@
 #include "model/kernels/cpu/simd_scalar.h"
 // The bodies use the sixteen-lane type declared above.
 #include "model/kernels/cpu/kernel_bodies.h"
+// The same for int8.
+#include "model/kernels/cpu/int8_scalar.h"
+// In this order.
+#include "model/kernels/cpu/int8_bodies.h"
 #include "model/kernels/cpu/tables.h"
 
 namespace expertmesh::model {
 
 const KernelTable& BaselineKernels() {
-  static constexpr KernelTable kTable = MakeTable("baseline");
+  static constexpr KernelTable kTable = MakeTable("baseline", LinearInt8);
   return kTable;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "model/kernels/bf16.h"
+#include "model/kernels/int8_layout.h"
 #include "model/kernels/kernel_table.h"
 #include "model/kernels/math.h"
 
@@ -146,6 +147,37 @@ void AddScaled(float factor, const float* x, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = out[i] + factor * x[i];
 }
 
+// Integer steps over the bits, so that neither order nor vector width matters.
+void QuantiseRow(const float* x, size_t n, std::byte* record) {
+  constexpr float kMagic = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
+  constexpr uint32_t kInfinity = 0x7F800000u;
+  uint32_t largest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t magnitude = __builtin_bit_cast(uint32_t, x[i]) & 0x7FFFFFFFu;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  const auto amax = __builtin_bit_cast(float, largest);
+  const bool usable = largest < kInfinity && amax >= kInt8AmaxMin;
+  float scale = usable ? amax / 127.0f : 0.0f;
+  if (largest >= kInfinity) scale = __builtin_nanf("");
+  auto* codes = reinterpret_cast<int8_t*>(record);
+  const size_t groups = Int8Groups(n);
+  __builtin_memset(record, 0, Int8StartsAt(n));
+  if (usable) {
+    const float inverse = 127.0f / amax;
+    for (size_t i = 0; i < n; ++i) {
+      codes[i] = static_cast<int8_t>(__builtin_bit_cast(uint32_t, x[i] * inverse + kMagic));
+    }
+  }
+  for (size_t g = 0; g < groups; ++g) {
+    int32_t sum = 0;
+    for (size_t k = 0; k < kInt8Group; ++k) sum += codes[g * kInt8Group + k];
+    sum *= -kInt8Offset;
+    __builtin_memcpy(record + Int8StartsAt(n) + g * sizeof(sum), &sum, sizeof(sum));
+  }
+  __builtin_memcpy(record + Int8ScaleAt(n), &scale, sizeof(scale));
+}
+
 float Dot(const float* a, const float* b, size_t n) {
   float partial[16] = {};
   for (size_t i = 0; i < n; i += 16) {
@@ -176,9 +208,20 @@ inline void TransposeFour(const float* rows, size_t width, float* keys) {
 }
 
 void TransposeTile(const float* rows, size_t width, size_t count, float* keys) {
-  const size_t keys4 = count / 4 * 4;
+  size_t s = 0;
+  if (kTransposesSixteen) {
+    for (; count - s >= 16; s += 16) {
+      size_t d = 0;
+      for (; width - d >= 16; d += 16) {
+        TransposeSixteen(rows + s * width + d, width, keys + d * kTileKeys + s, kTileKeys);
+      }
+      for (; d < width; ++d) {
+        for (size_t i = s; i < s + 16; ++i) keys[d * kTileKeys + i] = rows[i * width + d];
+      }
+    }
+  }
   const size_t width4 = width / 4 * 4;
-  for (size_t s = 0; s < keys4; s += 4) {
+  for (; count - s >= 4; s += 4) {
     for (size_t d = 0; d < width4; d += 4) {
       TransposeFour(rows + s * width + d, width, keys + d * kTileKeys + s);
     }
@@ -186,20 +229,26 @@ void TransposeTile(const float* rows, size_t width, size_t count, float* keys) {
       for (size_t i = s; i < s + 4; ++i) keys[d * kTileKeys + i] = rows[i * width + d];
     }
   }
-  for (size_t s = keys4; s < count; ++s) {
+  for (; s < count; ++s) {
     for (size_t d = 0; d < width; ++d) keys[d * kTileKeys + s] = rows[s * width + d];
   }
 }
 
-// scores[h][s] = q_h · key_s as one chain over the width.
+// Heads that pass one part of a tile while the first-level cache holds it: 64 dims of the keys, or
+// 64 ranks of the values, are 16 KB.
+constexpr size_t kHeadsAtOnce = 16;
+constexpr size_t kPartSize = 64;
+
+// scores[h][s] goes on with q_h · key_s over dims [begin, end): one chain over the width.
 template <int HB>
-inline void Scores(const AttendTask& t, size_t head, float (*scores)[kTileKeys]) {
+inline void ScoresPart(const AttendTask& t, size_t head, size_t begin, size_t end,
+                       float (*scores)[kTileKeys]) {
   F16 acc[HB][4];
   for (int h = 0; h < HB; ++h) {
-    for (int v = 0; v < 4; ++v) acc[h][v] = Zero();
+    for (int v = 0; v < 4; ++v) acc[h][v] = Load(scores[h] + v * 16);
   }
   const float* q = t.queries + head * t.width;
-  for (size_t d = 0; d < t.width; ++d) {
+  for (size_t d = begin; d < end; ++d) {
     F16 key[4];
     for (int v = 0; v < 4; ++v) key[v] = Load(t.keys + d * kTileKeys + v * 16);
     for (int h = 0; h < HB; ++h) {
@@ -212,13 +261,33 @@ inline void Scores(const AttendTask& t, size_t head, float (*scores)[kTileKeys])
   }
 }
 
+// Scores of `count` heads from `first` on, at most kHeadsAtOnce.
+inline void Scores(const AttendTask& t, size_t first, size_t count, float (*scores)[kTileKeys]) {
+  __builtin_memset(scores, 0, count * sizeof(*scores));
+  for (size_t d = 0; d < t.width; d += kPartSize) {
+    const size_t end = t.width - d < kPartSize ? t.width : d + kPartSize;
+    size_t h = 0;
+    for (; count - h >= size_t{kHeadBlock}; h += kHeadBlock) {
+      ScoresPart<kHeadBlock>(t, first + h, d, end, scores + h);
+    }
+    for (; h < count; ++h) ScoresPart<1>(t, first + h, d, end, scores + h);
+  }
+}
+
 // Turns one head's scores into weights of the running softmax; returns the factor for what was
 // summed.
 inline float SoftmaxStep(float scale, size_t valid, float* scores, float* maximum, float* sum) {
   for (size_t s = 0; s < kTileKeys; ++s) scores[s] = scale * scores[s];
   for (size_t s = valid; s < kTileKeys; ++s) scores[s] = -__builtin_inff();
+  float largest[16];  // of keys sixteen apart; a NaN is never larger
+  for (size_t j = 0; j < 16; ++j) largest[j] = *maximum;
+  for (size_t s = 0; s < kTileKeys; s += 16) {
+    for (size_t j = 0; j < 16; ++j) {
+      largest[j] = scores[s + j] > largest[j] ? scores[s + j] : largest[j];
+    }
+  }
   float m = *maximum;
-  for (size_t s = 0; s < valid; ++s) m = scores[s] > m ? scores[s] : m;
+  for (size_t j = 0; j < 16; ++j) m = largest[j] > m ? largest[j] : m;
   const float alpha = Exp(*maximum - m);
   float partial[16] = {};
   for (size_t s = 0; s < kTileKeys; s += 16) {
@@ -232,99 +301,101 @@ inline float SoftmaxStep(float scale, size_t valid, float* scores, float* maximu
   return alpha;
 }
 
-// context_h = context_h · alpha_h + Σ_s p_hs · value_s, keys in ascending order.
-template <int HB>
-inline void Accumulate(const AttendTask& t, size_t head, const float (*p)[kTileKeys],
+// context_h = context_h · alpha_h + Σ_s p_hs · value_s for V · 16 ranks from r on, keys in
+// ascending order.
+template <int HB, int V>
+inline void AccumulatePart(const AttendTask& t, size_t head, size_t r, const float (*p)[kTileKeys],
+                           const float* alpha) {
+  float* context = t.context + head * t.rank + r;
+  F16 acc[HB][V];
+  for (int h = 0; h < HB; ++h) {
+    for (int v = 0; v < V; ++v) {
+      acc[h][v] = Mul(Load(context + h * t.rank + v * 16), Broadcast(alpha[h]));
+    }
+  }
+  for (size_t s = 0; s < t.valid; ++s) {
+    F16 value[V];
+    for (int v = 0; v < V; ++v) value[v] = Load(t.values + s * t.value_stride + r + v * 16);
+    for (int h = 0; h < HB; ++h) {
+      const F16 weight = Broadcast(p[h][s]);
+      for (int v = 0; v < V; ++v) acc[h][v] = Fma(weight, value[v], acc[h][v]);
+    }
+  }
+  for (int h = 0; h < HB; ++h) {
+    for (int v = 0; v < V; ++v) Store(context + h * t.rank + v * 16, acc[h][v]);
+  }
+}
+
+template <int V>
+inline void AccumulateHeads(const AttendTask& t, size_t first, size_t count, size_t r,
+                            const float (*p)[kTileKeys], const float* alpha) {
+  size_t h = 0;
+  for (; count - h >= size_t{kHeadBlock}; h += kHeadBlock) {
+    AccumulatePart<kHeadBlock, V>(t, first + h, r, p + h, alpha + h);
+  }
+  for (; h < count; ++h) AccumulatePart<1, V>(t, first + h, r, p + h, alpha + h);
+}
+
+inline void Accumulate(const AttendTask& t, size_t first, size_t count, const float (*p)[kTileKeys],
                        const float* alpha) {
-  float* context = t.context + head * t.rank;
   size_t r = 0;
-  for (; t.rank - r >= 64; r += 64) {
-    F16 acc[HB][4];
-    for (int h = 0; h < HB; ++h) {
-      for (int v = 0; v < 4; ++v) {
-        acc[h][v] = Mul(Load(context + h * t.rank + r + v * 16), Broadcast(alpha[h]));
-      }
-    }
-    for (size_t s = 0; s < t.valid; ++s) {
-      F16 value[4];
-      for (int v = 0; v < 4; ++v) value[v] = Load(t.values + s * t.value_stride + r + v * 16);
-      for (int h = 0; h < HB; ++h) {
-        const F16 weight = Broadcast(p[h][s]);
-        for (int v = 0; v < 4; ++v) acc[h][v] = Fma(weight, value[v], acc[h][v]);
-      }
-    }
-    for (int h = 0; h < HB; ++h) {
-      for (int v = 0; v < 4; ++v) Store(context + h * t.rank + r + v * 16, acc[h][v]);
-    }
+  for (; t.rank - r >= kPartSize; r += kPartSize) {
+    AccumulateHeads<4>(t, first, count, r, p, alpha);
   }
-  for (; t.rank - r >= 16; r += 16) {
-    F16 acc[HB];
-    for (int h = 0; h < HB; ++h) acc[h] = Mul(Load(context + h * t.rank + r), Broadcast(alpha[h]));
-    for (size_t s = 0; s < t.valid; ++s) {
-      const F16 value = Load(t.values + s * t.value_stride + r);
-      for (int h = 0; h < HB; ++h) acc[h] = Fma(Broadcast(p[h][s]), value, acc[h]);
-    }
-    for (int h = 0; h < HB; ++h) Store(context + h * t.rank + r, acc[h]);
-  }
+  for (; t.rank - r >= 16; r += 16) AccumulateHeads<1>(t, first, count, r, p, alpha);
   for (; r < t.rank; ++r) {
-    for (int h = 0; h < HB; ++h) {
-      float acc = context[h * t.rank + r] * alpha[h];
+    for (size_t h = 0; h < count; ++h) {
+      float* context = t.context + (first + h) * t.rank + r;
+      float acc = *context * alpha[h];
       for (size_t s = 0; s < t.valid; ++s) {
         acc = __builtin_fmaf(p[h][s], t.values[s * t.value_stride + r], acc);
       }
-      context[h * t.rank + r] = acc;
+      *context = acc;
     }
   }
 }
 
-template <int HB>
-inline void AttendHeads(const AttendTask& t, size_t head) {
-  alignas(64) float scores[HB][kTileKeys];
-  float alpha[HB];
-  Scores<HB>(t, head, scores);
-  for (int h = 0; h < HB; ++h) {
-    alpha[h] = SoftmaxStep(t.scale, t.valid, scores[h], t.maxima + head + h, t.sums + head + h);
-  }
-  Accumulate<HB>(t, head, scores, alpha);
-}
-
 void Attend(const AttendTask& task) {
-  size_t head = 0;
-  for (; task.heads - head >= size_t{kHeadBlock}; head += kHeadBlock)
-    AttendHeads<kHeadBlock>(task, head);
-  for (; head < task.heads; ++head) AttendHeads<1>(task, head);
+  alignas(64) float scores[kHeadsAtOnce][kTileKeys];
+  float alpha[kHeadsAtOnce];
+  for (size_t first = 0; first < task.heads; first += kHeadsAtOnce) {
+    const size_t left = task.heads - first;
+    const size_t count = left < kHeadsAtOnce ? left : kHeadsAtOnce;
+    Scores(task, first, count, scores);
+    for (size_t h = 0; h < count; ++h) {
+      alpha[h] = SoftmaxStep(task.scale, task.valid, scores[h], task.maxima + first + h,
+                             task.sums + first + h);
+    }
+    Accumulate(task, first, count, scores, alpha);
+  }
 }
 
 // ---- Indexer
 // ---------------------------------------------------------------------------------------------
 
-template <int HB>
-inline void IndexHeads(const IndexTask& t, size_t head, float* sums) {
-  alignas(64) float dots[HB][kTileKeys];
-  const AttendTask products{.keys = t.keys, .width = t.width, .queries = t.queries};
-  Scores<HB>(products, head, dots);
-  for (int h = 0; h < HB; ++h) {
-    const float weight = t.weights[head + h];
-    for (size_t s = 0; s < kTileKeys; ++s) {
-      const float positive = dots[h][s] < 0.0f ? 0.0f : dots[h][s];  // keeps NaN
-      sums[s] = sums[s] + weight * positive;
+void IndexScores(const IndexTask& task) {
+  const AttendTask products{.keys = task.keys, .width = task.width, .queries = task.queries};
+  alignas(64) float sums[kTileKeys] = {};
+  alignas(64) float dots[kHeadsAtOnce][kTileKeys];
+  for (size_t first = 0; first < task.heads; first += kHeadsAtOnce) {
+    const size_t left = task.heads - first;
+    const size_t count = left < kHeadsAtOnce ? left : kHeadsAtOnce;
+    Scores(products, first, count, dots);
+    for (size_t h = 0; h < count; ++h) {
+      const float weight = task.weights[first + h];
+      for (size_t s = 0; s < kTileKeys; ++s) {
+        const float positive = dots[h][s] < 0.0f ? 0.0f : dots[h][s];  // keeps NaN
+        sums[s] = sums[s] + weight * positive;
+      }
     }
   }
-}
-
-void IndexScores(const IndexTask& task) {
-  alignas(64) float sums[kTileKeys] = {};
-  size_t head = 0;
-  for (; task.heads - head >= size_t{kHeadBlock}; head += kHeadBlock) {
-    IndexHeads<kHeadBlock>(task, head, sums);
-  }
-  for (; head < task.heads; ++head) IndexHeads<1>(task, head, sums);
   for (size_t s = 0; s < kTileKeys; ++s) task.scores[s] = task.factor * sums[s] + 0.0f;
 }
 
-constexpr KernelTable MakeTable(std::string_view isa) {
-  return {isa,      Linear,        RmsNorm, SiluMul,     RoundToBf16, WidenFromBf16, AddRows,
-          ScaleRow, TransposeTile, Attend,  IndexScores, Dot,         AddScaled};
+constexpr KernelTable MakeTable(std::string_view isa, decltype(KernelTable::linear_int8) int8) {
+  return {isa,           Linear,      int8,          QuantiseRow, RmsNorm,
+          SiluMul,       RoundToBf16, WidenFromBf16, AddRows,     ScaleRow,
+          TransposeTile, Attend,      IndexScores,   Dot,         AddScaled};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace expertmesh::model {
@@ -33,6 +34,10 @@ inline F16 Add(F16 a, F16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(
 inline F16 Fma(F16 a, F16 b, F16 c) {
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
+
+// Four by four do.
+constexpr bool kTransposesSixteen = false;
+inline void TransposeSixteen(const float*, size_t, float*, size_t) {}
 
 }  // namespace
 }  // namespace expertmesh::model

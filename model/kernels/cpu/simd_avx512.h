@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace expertmesh::model {
@@ -24,6 +25,29 @@ inline F16 Broadcast(float v) { return _mm512_set1_ps(v); }
 inline F16 Mul(F16 a, F16 b) { return _mm512_mul_ps(a, b); }
 inline F16 Add(F16 a, F16 b) { return _mm512_add_ps(a, b); }
 inline F16 Fma(F16 a, F16 b, F16 c) { return _mm512_fmadd_ps(a, b, c); }
+
+// Sixteen rows of sixteen, `width` apart, become columns, `stride` apart: four perfect shuffles.
+constexpr bool kTransposesSixteen = true;
+inline void TransposeSixteen(const float* rows, size_t width, float* out, size_t stride) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high =
+      _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  __m512 a[16], b[16];
+#pragma GCC unroll 16
+  for (size_t i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(rows + i * width);
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 8; ++i) {
+      b[2 * i] = _mm512_permutex2var_ps(a[i], low, a[i + 8]);
+      b[2 * i + 1] = _mm512_permutex2var_ps(a[i], high, a[i + 8]);
+    }
+#pragma GCC unroll 16
+    for (size_t i = 0; i < 16; ++i) a[i] = b[i];
+  }
+#pragma GCC unroll 16
+  for (size_t i = 0; i < 16; ++i) _mm512_storeu_ps(out + i * stride, a[i]);
+}
 
 }  // namespace
 }  // namespace expertmesh::model

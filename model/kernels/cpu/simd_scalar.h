@@ -2,6 +2,7 @@
 // only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "model/kernels/bf16.h"
@@ -50,6 +51,10 @@ inline F16 Fma(const F16& a, const F16& b, const F16& c) {
   for (int i = 0; i < 16; ++i) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
   return r;
 }
+
+// Four by four do.
+constexpr bool kTransposesSixteen = false;
+inline void TransposeSixteen(const float*, size_t, float*, size_t) {}
 
 }  // namespace
 }  // namespace expertmesh::model

@@ -10,6 +10,8 @@ const KernelTable& BaselineKernels();
 #if defined(__x86_64__)
 const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();
+/// KernelTable::linear_int8 for AVX-512 with VNNI, which not every CPU with AVX-512 has.
+void LinearInt8Vnni(const Int8LinearTask& task, size_t panel_begin, size_t panel_end);
 #endif
 
 }  // namespace expertmesh::model

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/formats/scalar.h"
 #include "model/kernels/math.h"
 
 namespace expertmesh::model::reference {
@@ -13,6 +14,30 @@ std::vector<float> Linear(std::span<const float> w, std::span<const float> x) {
     float sum = 0;
     for (size_t k = 0; k < x.size(); ++k) sum = std::fma(w[o * x.size() + k], x[k], sum);
     y[o] = sum;
+  }
+  return y;
+}
+
+std::vector<float> LinearInt8(std::span<const int8_t> codes, std::span<const uint16_t> scales,
+                              std::span<const float> x) {
+  float amax = 0;
+  for (const float v : x) amax = std::max(amax, std::fabs(v));
+  std::vector<int> row(x.size());
+  for (size_t k = 0; k < x.size(); ++k) {
+    row[k] = static_cast<int>(std::nearbyint(x[k] * (127.0f / amax)));
+  }
+  const size_t groups = (x.size() + 31) / 32;
+  std::vector<float> y(codes.size() / x.size());
+  for (size_t o = 0; o < y.size(); ++o) {
+    float sum = 0;
+    for (size_t g = 0; g < groups; ++g) {
+      int exact = 0;
+      for (size_t k = g * 32; k < std::min(g * 32 + 32, x.size()); ++k) {
+        exact += codes[o * x.size() + k] * row[k];
+      }
+      sum = std::fma(static_cast<float>(exact), DecodeF16(scales[o * groups + g]), sum);
+    }
+    y[o] = sum * (amax / 127.0f);
   }
   return y;
 }

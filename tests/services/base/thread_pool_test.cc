@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <vector>
 
 namespace expertmesh::base {
@@ -46,6 +47,25 @@ TEST(ThreadPool, WritesAreSeenByTheCallerLoopAfterLoop) {
       for (size_t i = begin; i < end; ++i) ++values[i];
     });
     for (int value : values) ASSERT_EQ(value, round);
+  }
+}
+
+// Longer than the threads spin, on both sides: they sleep and are woken.
+TEST(ThreadPool, LoopsFarApartAndLongOnesAreSeenToo) {
+  const auto busy = [] {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(300);
+    while (std::chrono::steady_clock::now() < end) {
+    }
+  };
+  ThreadPool pool(3);
+  std::vector<int> values(6, 0);
+  for (int round = 1; round <= 30; ++round) {
+    pool.ParallelFor(values.size(), 1, [&](size_t begin, size_t end, int thread) {
+      if (thread == round % 3) busy();
+      for (size_t i = begin; i < end; ++i) ++values[i];
+    });
+    for (int value : values) ASSERT_EQ(value, round);
+    busy();
   }
 }
 

@@ -1,0 +1,91 @@
+#include "model/kernels/pack_int8.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "model/formats/encode.h"
+#include "model/kernels/int8_layout.h"
+#include "services/base/status.h"
+
+namespace expertmesh::model {
+namespace {
+
+constexpr MatrixFormat kInt8Form = {ValueFormat::kInt8, ScaleFormat::kF16, 1, kInt8Group};
+constexpr uint16_t kF16Exponent = 0x7C00;  // all ones: infinity or NaN
+
+bool KeepsItsCodes(const MatrixFormat& f) {
+  return (f.values == ValueFormat::kInt8 || f.values == ValueFormat::kInt4) &&
+         f.scales == ScaleFormat::kF16 && f.block_rows == 1 && f.block_columns % kInt8Group == 0;
+}
+
+void CopyCodes(const StoredMatrix& from, uint64_t row, Int8Row& out) {
+  const std::byte* values = from.values.data() + row * from.format.RowBytes(from.columns);
+  out.codes.resize(from.columns);
+  if (from.format.values == ValueFormat::kInt8) {
+    std::memcpy(out.codes.data(), values, from.columns);
+    return;
+  }
+  for (uint64_t c = 0; c < from.columns; ++c) {
+    const int pair = std::to_integer<int>(values[c / 2]);
+    out.codes[c] = static_cast<int8_t>((c % 2 == 0 ? pair & 15 : pair >> 4) - 8);
+  }
+}
+
+// One scale per group of 32, whatever the file's group is; false if one is not finite.
+bool CopyScales(const StoredMatrix& from, uint64_t row, Int8Row& out) {
+  const std::byte* scales = from.scales.data() + row * from.format.ScaleRowBytes(from.columns);
+  out.scales.resize(Int8Groups(from.columns));
+  for (size_t g = 0; g < out.scales.size(); ++g) {
+    const size_t at = g * kInt8Group / from.format.block_columns;
+    std::memcpy(&out.scales[g], scales + at * sizeof(uint16_t), sizeof(uint16_t));
+    if ((out.scales[g] & kF16Exponent) == kF16Exponent) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::Status QuantiseInt8Row(const StoredMatrix& from, std::span<const float> values,
+                             Int8Row& out) {
+  out.codes.resize(values.size());
+  out.scales.resize(Int8Groups(values.size()));
+  const absl::Status status = EncodeRows(kInt8Form, values.data(), 1, values.size(),
+                                         reinterpret_cast<std::byte*>(out.codes.data()),
+                                         reinterpret_cast<std::byte*>(out.scales.data()));
+  if (status.ok()) return status;
+  return base::Error(
+      base::Reason::kBadCheckpoint,
+      absl::StrCat(from.file, from.file.empty() ? "" : ": ", "tensor \"",
+                   absl::Utf8SafeCEscape(from.name), "\": ", std::string(status.message())));
+}
+
+absl::Status ReadInt8Row(const StoredMatrix& from, uint64_t row, Int8Row& out) {
+  if (KeepsItsCodes(from.format) && CopyScales(from, row, out)) {
+    CopyCodes(from, row, out);
+    return absl::OkStatus();
+  }
+  out.values.resize(from.columns);
+  EM_RETURN_IF_ERROR(DecodeRows(from, row, 1, out.values.data()));
+  return QuantiseInt8Row(from, out.values, out);
+}
+
+void StoreInt8Row(const Int8Row& row, size_t output, PackedMatrix& to) {
+  std::byte* panel = to.panels + output / 16 * Int8PanelBytes(to.inputs);
+  const size_t lane = output % 16;
+  for (size_t g = 0; g < row.scales.size(); ++g) {
+    std::byte* block = panel + g / 2 * kInt8BlockBytes;
+    std::memcpy(block + g % 2 * kInt8ScaleBytes + lane * sizeof(uint16_t), &row.scales[g],
+                sizeof(uint16_t));
+    std::byte* quads = block + 2 * kInt8ScaleBytes + g % 2 * kInt8GroupBytes + lane * 4;
+    const size_t begin = g * kInt8Group;
+    const size_t end = std::min(begin + kInt8Group, row.codes.size());
+    for (size_t k = begin; k < end; ++k) {
+      std::byte* quad = quads + (k - begin) / 4 * kInt8QuadBytes;
+      quad[k % 4] = static_cast<std::byte>(row.codes[k] + kInt8Offset);
+    }
+  }
+}
+
+}  // namespace expertmesh::model
