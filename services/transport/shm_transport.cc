@@ -149,19 +149,24 @@ void ShmTransport::OnConnection(const std::string& name, bool up, const std::str
 void ShmTransport::Tell(const std::string& name, const std::string& why_down) {
   std::lock_guard telling(tell_mutex_);
   Told now{false, why_down};
+  bool known_peer = false;
   {
     std::lock_guard lock(mutex_);
     const auto it = peers_.find(name);
-    if (it != peers_.end() && it->second.connected) {
+    known_peer = it != peers_.end();
+    if (known_peer && it->second.connected) {
       const Known& known = it->second;
       now.up = known.link != nullptr || !options_.required;
       now.how = known.link ? "shm" : options_.required ? known.why : "grpc";
     }
   }
-  Told& told = told_[name];
-  const bool same = told.up == now.up && (!now.up || told.how == now.how);
-  told = now;
-  if (!now.up) told_.erase(name);
+  const auto told = told_.find(name);
+  const bool same = told != told_.end() && told->second.up == now.up && told->second.how == now.how;
+  if (known_peer) {
+    told_[name] = now;
+  } else {
+    told_.erase(name);
+  }
   if (!same && listener_) listener_(name, now.up, now.how);
 }
 
