@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "model/combine_tree.h"
@@ -49,7 +50,7 @@ void ExpertDispatcher::SetView(const PlacementView& view) {
   for (const auto& [name, replica] : wanted) {
     transport_->AddPeer({name, replica.incarnation, replica.address});
   }
-  wake_.notify_all();
+  bell_.Ring();
 }
 
 void ExpertDispatcher::SetPeerUp(const std::string& worker, bool up) {
@@ -58,7 +59,7 @@ void ExpertDispatcher::SetPeerUp(const std::string& worker, bool up) {
     connection_changes_.emplace_back(worker, up);
     changed_ = true;
   }
-  wake_.notify_all();
+  bell_.Ring();
 }
 
 PlacementView ExpertDispatcher::view() const {
@@ -71,7 +72,7 @@ void ExpertDispatcher::NoteCancelled() {
     std::lock_guard lock(mutex_);
     changed_ = true;
   }
-  wake_.notify_all();
+  bell_.Ring();
 }
 
 // Why the lane needs no more work; OK if it does.
@@ -212,9 +213,11 @@ void ExpertDispatcher::Send(const DispatchAction& action) {
   dispatch_bytes_.Add(static_cast<double>(frame.payload.size()));
   transport_->Submit(action.worker, purpose_, std::move(frame),
                      [this, id = action.call_id](absl::StatusOr<CombineFrame> answer) {
-                       std::lock_guard lock(mutex_);
-                       mailbox_.push_back({id, std::move(answer)});
-                       wake_.notify_all();
+                       {
+                         std::lock_guard lock(mutex_);
+                         mailbox_.push_back({id, std::move(answer)});
+                       }
+                       bell_.Ring();
                      });
 }
 
@@ -253,22 +256,32 @@ void ExpertDispatcher::OnEvent(Event event) {
   Perform(dispatch_->OnAnswer(event.call_id, credit, now));
 }
 
+bool ExpertDispatcher::IsDue() const { return NextWake() <= clock_.Now(); }
+
+base::Instant ExpertDispatcher::NextWake() const {
+  return std::min(dispatch_->next_wake(), NextDeadline());
+}
+
+// Sleeps until an event may be there, or time is due.
+void ExpertDispatcher::WaitForEvent() {
+  const base::Instant wake = NextWake();
+  std::optional<base::Micros> wait;
+  if (wake != base::kNever) wait = std::max(base::Micros(0), wake - clock_.Now());
+  transport_->Wait(bell_, wait);
+}
+
 void ExpertDispatcher::Finish(std::span<float> out, std::span<uint8_t> alive) {
   while (!dispatch_->done()) {
     std::vector<Event> events;
     bool changed = false;
     {
-      std::unique_lock lock(mutex_);
-      const auto ready = [&] { return !mailbox_.empty() || changed_; };
-      const base::Instant wake = std::min(dispatch_->next_wake(), NextDeadline());
-      const base::Micros wait = std::max(base::Micros(0), wake - clock_.Now());
-      if (wake == base::kNever) {
-        wake_.wait(lock, ready);
-      } else {
-        wake_.wait_for(lock, wait, ready);
-      }
+      std::lock_guard lock(mutex_);
       events.swap(mailbox_);
       changed = changed_;
+    }
+    if (events.empty() && !changed && !IsDue()) {
+      WaitForEvent();
+      continue;
     }
     if (changed) TakeConnectionChanges();
     for (Event& event : events) OnEvent(std::move(event));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -73,6 +72,9 @@ class ExpertDispatcher final : public model::ExpertBackend {
   absl::Status EndOf(const StepLane& lane, base::Instant now) const;
   void DropUnwanted();
   base::Instant NextDeadline() const;
+  base::Instant NextWake() const;
+  bool IsDue() const;
+  void WaitForEvent();
   void DropExpired(size_t part, const transport::CombineHeader& header);
   void Sum(std::span<float> out, std::span<uint8_t> alive);
   std::vector<size_t> LanesOf(const Part& part) const;
@@ -83,7 +85,7 @@ class ExpertDispatcher final : public model::ExpertBackend {
   const std::shared_ptr<transport::BufferPool> buffers_;
 
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
+  transport::Bell bell_;                  // rung for what follows
   PlacementView view_;                    // guarded by mutex_
   std::map<std::string, Replica> peers_;  // guarded by mutex_: what the transport was told
   std::vector<std::pair<std::string, bool>> connection_changes_;  // guarded by mutex_

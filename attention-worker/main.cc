@@ -25,7 +25,9 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
   app.add_option("--profile", options.profile, "Arithmetic: bf16, int8 or exact-f32")
       ->capture_default_str();
   app.add_option("--transport", options.transport,
-                 "grpc, or inproc for all experts in this process")
+                 "auto (shm on the same host, else grpc), shm, grpc, or inproc for all experts in "
+                 "this process")
+      ->check(CLI::IsMember({"auto", "shm", "grpc", "inproc"}))
       ->capture_default_str();
   app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
       ->capture_default_str();

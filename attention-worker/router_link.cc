@@ -119,9 +119,10 @@ void RouterLink::ShowMembersLocked(const router::v1::View& view) {
     seen.insert(hello.name());
     if (hello.role() == common::v1::ROLE_EXPERT_WORKER) {
       addresses_[hello.name()] = hello.address();
-      const bool up = connected_[hello.name()];
+      const auto transport = connected_.find(hello.name());
+      const bool up = transport != connected_.end();
       process_.SetPeer({kExpertRole, hello.name(), hello.address(), up ? "up" : "down",
-                        up ? "" : "not connected yet"});
+                        up ? "" : "not connected yet", up ? transport->second : ""});
     } else if (hello.role() == common::v1::ROLE_ENGRAM_STORE) {
       others_[hello.name()] = {"engram-store", hello.address()};
       process_.SetPeer({"engram-store", hello.name(), hello.address(), "up", ""});
@@ -129,7 +130,7 @@ void RouterLink::ShowMembersLocked(const router::v1::View& view) {
   }
   for (const auto& [name, address] : addresses_) {
     if (seen.contains(name)) continue;
-    connected_[name] = false;
+    connected_.erase(name);
     process_.SetPeer({kExpertRole, name, address, "down", "left the router's view"});
   }
   for (const auto& [name, role] : others_) {
@@ -145,8 +146,13 @@ void RouterLink::OnRouter(const std::string& address, bool up, const std::string
 void RouterLink::OnPeer(const std::string& worker, bool up, const std::string& why) {
   experts_.SetPeerUp(worker, up);
   std::lock_guard lock(mutex_);
-  connected_[worker] = up;
-  process_.SetPeer({kExpertRole, worker, addresses_[worker], up ? "up" : "down", up ? "" : why});
+  if (up) {
+    connected_[worker] = why;
+  } else {
+    connected_.erase(worker);
+  }
+  process_.SetPeer(
+      {kExpertRole, worker, addresses_[worker], up ? "up" : "down", up ? "" : why, up ? why : ""});
 }
 
 absl::Status RouterLink::Admit() const {

@@ -58,7 +58,8 @@ class RouterLink {
   std::string missing_;  // guarded by mutex_; slice text of what nobody hosts
   bool placed_ = false;  // guarded by mutex_; an epoch was seen
   std::map<std::string, std::string> addresses_;  // guarded by mutex_; expert workers by name
-  std::map<std::string, bool> connected_;         // guarded by mutex_
+  /// Guarded by mutex_: transport of the expert workers that are connected.
+  std::map<std::string, std::string> connected_;
   std::map<std::string, std::pair<std::string, std::string>> others_;  // name → role, address
 };
 

@@ -13,6 +13,7 @@
 #include "services/base/status.h"
 #include "services/transport/grpc_transport.h"
 #include "services/transport/inproc.h"
+#include "services/transport/shm_transport.h"
 
 namespace expertmesh::attention_worker {
 
@@ -99,7 +100,7 @@ absl::StatusOr<bool> Worker::ReadsStore() const {
   }
   if (!config.engram || options_.memory == "local") return false;
   if (options_.memory == "store") return true;
-  return options_.transport == "grpc" || !options_.engram.empty();
+  return options_.transport != "inproc" || !options_.engram.empty();
 }
 
 void Worker::StartMemory() {
@@ -125,18 +126,30 @@ absl::Status Worker::StartExperts() {
   link_ = std::make_unique<RouterLink>(identity_.revision, *experts_, process_,
                                        options_.engram.empty() ? stores_.get() : nullptr,
                                        std::hash<std::string>()(identity_.name));
+  return options_.transport == "inproc" ? StartInproc() : StartTransport();
+}
+
+absl::Status Worker::StartTransport() {
+  const std::string& name = options_.transport;
   const auto on_peer = [this](const std::string& peer, bool up, const std::string& why) {
     link_->OnPeer(peer, up, why);
   };
-  if (options_.transport == "grpc") {
+  if (name == "grpc") {
     transport_ = std::make_unique<transport::GrpcTransport>(process_.incarnation(), on_peer);
-    experts_->Attach(transport_.get());
-    return absl::OkStatus();
-  }
-  if (options_.transport != "inproc") {
+  } else if (name == "auto" || name == "shm") {
+    transport::ShmTransport::Options rings;
+    rings.incarnation = process_.incarnation();
+    rings.required = name == "shm";
+    transport_ = std::make_unique<transport::ShmTransport>(rings, on_peer);
+  } else {
     return base::Error(base::Reason::kInvalidArgument,
-                       absl::StrCat("--transport ", options_.transport, ": use grpc or inproc"));
+                       absl::StrCat("--transport ", name, ": use auto, shm, grpc or inproc"));
   }
+  experts_->Attach(transport_.get());
+  return absl::OkStatus();
+}
+
+absl::Status Worker::StartInproc() {
   const std::vector<base::ExpertRange> all = {{0, model_->config().n_routed_experts}};
   model::ExpertSlice::Options load;
   load.directory = options_.model_directory;
@@ -150,7 +163,9 @@ absl::Status Worker::StartExperts() {
       [this](absl::StatusOr<transport::DispatchFrame> frame, const transport::Reply& reply) {
         inproc_->OnFrame(std::move(frame), reply);
       },
-      on_peer);
+      [this](const std::string& peer, bool up, const std::string& why) {
+        link_->OnPeer(peer, up, why);
+      });
   experts_->Attach(transport_.get());
   link_->OnInproc(inproc_->View());
   return absl::OkStatus();

@@ -23,7 +23,9 @@ struct WorkerOptions {
   std::string model_directory;
   std::string served_model_name;  // empty: the directory's name
   std::string profile = "bf16";
-  std::string transport = "grpc";  // or "inproc": all experts in this process
+  /// How expert workers are reached: "auto" is shm on the same host where it can be agreed, else
+  /// grpc; "shm" or "grpc" alone; "inproc": all experts in this process.
+  std::string transport = "auto";
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers;
   int threads = 1;
@@ -35,7 +37,7 @@ struct WorkerOptions {
   bool masked_gate_group_zero = false;
   std::vector<std::string> overrides;  // "key=value" of config.json; part of the revision
   /// Where rows of the memory come from: "store" an Engram store, "local" the tables in the model
-  /// directory; "auto" is a store if the transport is grpc or engram names one.
+  /// directory; "auto" is a store unless the transport is inproc and engram names none.
   std::string memory = "auto";
   std::vector<std::string> engram;  // addresses of stores; empty: those that the router shows
   EngramClient::Options memory_limits;
@@ -57,6 +59,8 @@ class Worker {
   absl::Status LoadModel();
   absl::StatusOr<bool> ReadsStore() const;
   absl::Status StartExperts();
+  absl::Status StartTransport();
+  absl::Status StartInproc();
   void StartMemory();
   absl::Status StartEngine();
   absl::Status Serve();

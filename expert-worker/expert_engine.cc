@@ -22,6 +22,9 @@ namespace metric = telemetry::metric;
 namespace {
 
 constexpr uint32_t kLayersMax = 1024;
+// What the thread that brings a call may compute itself; it is missing elsewhere for so long.
+constexpr size_t kInlineRowsMax = 64;
+constexpr int kInlineBatchesMax = 8;
 
 // The bytes are wrong, rather than the moment or the address.
 bool IsBadInput(Reason reason) {
@@ -59,6 +62,8 @@ ExpertEngine::~ExpertEngine() {
   }
   wake_.notify_all();
   thread_.join();
+  std::unique_lock lock(mutex_);
+  wake_.wait(lock, [&] { return !serving_; });
 }
 
 bool ExpertEngine::Call::alive(size_t lane, base::Instant now) const {
@@ -117,6 +122,11 @@ void ExpertEngine::Refuse(uint64_t call_id, const absl::Status& status, const Re
 }
 
 void ExpertEngine::OnFrame(absl::StatusOr<DispatchFrame> frame, Reply reply) {
+  Queue(std::move(frame), std::move(reply));
+  ServeQueued();
+}
+
+void ExpertEngine::Queue(absl::StatusOr<DispatchFrame> frame, Reply reply) {
   if (!frame.ok()) {
     Refuse(0, frame.status(), reply);
     return;
@@ -134,7 +144,6 @@ void ExpertEngine::OnFrame(absl::StatusOr<DispatchFrame> frame, Reply reply) {
       // Moving the frame moves the payload's pointer, not its bytes: `batch` stays valid.
       calls_.emplace(ticket, Call{*std::move(frame), *batch, std::move(reply), clock_.Now()});
       queue_rows_.Set(static_cast<double>(batcher_.queued_rows()));
-      wake_.notify_one();
       return;
     }
   }
@@ -147,23 +156,42 @@ void ExpertEngine::Learn(const EpochId& epoch) {
   metrics_.GetGauge(metric::kExpertPlacementEpoch).Set(static_cast<double>(epoch.number));
 }
 
+// A few batches on this thread; what is left afterwards is the engine thread's.
+void ExpertEngine::ServeQueued() {
+  std::unique_lock lock(mutex_);
+  if (stop_ || serving_ || batcher_.queued_rows() == 0) return;  // who serves looks again
+  for (int i = 0; i < kInlineBatchesMax && !stop_ && batcher_.queued_rows() > 0 &&
+                  batcher_.queued_rows() <= kInlineRowsMax;
+       ++i) {
+    ServeNextLocked(lock);
+  }
+  if (stop_ || batcher_.queued_rows() > 0) wake_.notify_all();
+}
+
 void ExpertEngine::Run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [&] { return stop_ || batcher_.queued_rows() > 0; });
+    wake_.wait(lock, [&] { return stop_ || (!serving_ && batcher_.queued_rows() > 0); });
     if (stop_) return;
-    std::vector<Call> calls;
-    for (uint64_t ticket : batcher_.Next()) {
-      const auto it = calls_.find(ticket);
-      calls.push_back(std::move(it->second));
-      calls_.erase(it);
-    }
-    queue_rows_.Set(static_cast<double>(batcher_.queued_rows()));
-    const size_t credit = batcher_.credit_rows();
-    lock.unlock();
-    Serve(std::move(calls), credit);
-    lock.lock();
+    ServeNextLocked(lock);
   }
+}
+
+// Computes the next batch without the lock, which is held again at the end.
+void ExpertEngine::ServeNextLocked(std::unique_lock<std::mutex>& lock) {
+  std::vector<Call> calls;
+  for (uint64_t ticket : batcher_.Next()) {
+    const auto it = calls_.find(ticket);
+    calls.push_back(std::move(it->second));
+    calls_.erase(it);
+  }
+  queue_rows_.Set(static_cast<double>(batcher_.queued_rows()));
+  const size_t credit = batcher_.credit_rows();
+  serving_ = true;
+  lock.unlock();
+  Serve(std::move(calls), credit);
+  lock.lock();
+  serving_ = false;
 }
 
 void ExpertEngine::Serve(std::vector<Call> calls, size_t credit_rows) {

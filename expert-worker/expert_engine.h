@@ -1,5 +1,6 @@
-// Frames in, sums out: checks a frame against the slice, queues it, computes batches on one engine
-// thread and replies. Drives core/ with the clock.
+// Frames in, sums out: checks a frame against the slice, queues it, computes batches one at a time
+// and replies. A thread that brings a small call to an idle engine computes it itself, so that no
+// other has to be woken; the rest is the engine thread's. Drives core/ with the clock.
 #pragma once
 
 #include <atomic>
@@ -32,8 +33,12 @@ class ExpertEngine {
                telemetry::Metrics& metrics);
   ~ExpertEngine();
 
-  /// transport::FrameHandler; any thread. A bad frame is answered with its reason at once.
+  /// transport::FrameHandler; any thread. A bad frame is answered with its reason at once. May
+  /// compute before it returns.
   void OnFrame(absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply);
+  /// The same in two parts, for a thread that brings several frames: Queue each, then ServeQueued.
+  void Queue(absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply);
+  void ServeQueued();
   /// The router announced an epoch; any thread.
   void Learn(const EpochId& epoch);
 
@@ -59,6 +64,7 @@ class ExpertEngine {
   absl::Status CheckHosted(const base::ExpertBatch& batch) const;
   void Refuse(uint64_t call_id, const absl::Status& status, const transport::Reply& reply);
   void Run();
+  void ServeNextLocked(std::unique_lock<std::mutex>& lock);
   void Serve(std::vector<Call> calls, size_t credit_rows);
   void Count(const base::ExpertBatch& batch);
 
@@ -67,11 +73,12 @@ class ExpertEngine {
   const base::Clock& clock_;
   telemetry::Metrics& metrics_;
   const std::shared_ptr<transport::BufferPool> buffers_;
-  base::ThreadPool pool_;  // used by the engine thread only
+  base::ThreadPool pool_;  // used by the thread that serves only
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;                         // guarded by mutex_
+  bool serving_ = false;                      // guarded by mutex_; a thread computes
   Batcher batcher_;                           // guarded by mutex_
   EpochGuard epochs_;                         // guarded by mutex_
   uint64_t next_ticket_ = 1;                  // guarded by mutex_

@@ -21,6 +21,10 @@ int main(int argc, char** argv) {
   app.add_option("--slice", options.slice, "Experts hosted, e.g. 0-15 or 0-3,8-11; default: all");
   app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
       ->capture_default_str();
+  app.add_option("--transport", options.transport,
+                 "auto or shm: shared memory for attention workers on this host; grpc: none")
+      ->check(CLI::IsMember({"auto", "shm", "grpc"}))
+      ->capture_default_str();
   app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
   app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
   app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,

@@ -48,6 +48,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
       std::make_unique<ExpertEngine>(std::move(slice), engine, worker->clock_, metrics);
   EM_RETURN_IF_ERROR(worker->engine_->SelfTest());
 
+  EM_RETURN_IF_ERROR(worker->StartRings(options, metrics));
   ExpertEngine* core = worker->engine_.get();
   worker->service_ = std::make_unique<transport::DispatchServer>(
       process.incarnation(),
@@ -56,7 +57,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
       },
       [core](const expert::v1::DescribeRequest& request) {
         return core->Describe(request.load());
-      });
+      },
+      worker->rings_.get());
   EM_ASSIGN_OR_RETURN(worker->server_,
                       rpc::Server::Start({options.listen, &metrics}, {worker->service_.get()}));
   process.AddStatusSection("experts", [core] { return core->StatusJson(); });
@@ -65,6 +67,34 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
   process.SetReady();
   worker->Register(options);
   return worker;
+}
+
+absl::Status Worker::StartRings(const WorkerOptions& options, telemetry::Metrics& metrics) {
+  if (options.transport == "grpc") return absl::OkStatus();
+  if (options.transport != "auto" && options.transport != "shm") {
+    return base::Error(base::Reason::kInvalidArgument,
+                       absl::StrCat("--transport ", options.transport, ": use auto, shm or grpc"));
+  }
+  ExpertEngine* core = engine_.get();
+  transport::ShmServer::Options rings;
+  rings.handler = [core](absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply) {
+    core->Queue(std::move(frame), std::move(reply));
+  };
+  rings.drained = [core] { core->ServeQueued(); };
+  rings.broken = [&metrics](bool fault, const std::string& why) {
+    if (!fault) return;
+    spdlog::warn("a ring is closed: {}", why);
+    metrics.GetCounter(metric::kBadInput, {{"reason", "FRAME_MALFORMED"}}).Add();
+  };
+  auto started = transport::ShmServer::Start(std::move(rings));
+  if (started.ok()) {
+    rings_ = *std::move(started);
+  } else if (options.transport == "shm") {
+    return started.status();
+  } else {
+    spdlog::info("no rings for callers on this host: {}", std::string(started.status().message()));
+  }
+  return absl::OkStatus();
 }
 
 void Worker::Register(const WorkerOptions& options) {
@@ -105,6 +135,7 @@ void Worker::Register(const WorkerOptions& options) {
 void Worker::Stop(std::chrono::milliseconds grace) {
   if (router_) router_->Stop();
   if (server_) server_->Shutdown(grace);
+  if (rings_) rings_->Stop();
 }
 
 Worker::~Worker() { Stop(std::chrono::milliseconds(0)); }

@@ -19,6 +19,7 @@ struct WorkerOptions {
   std::string profile = "bf16";
   std::string slice;  // "0-15"; empty: every expert
   std::string listen = "127.0.0.1:0";
+  std::string transport = "auto";  // "auto", "shm": rings for callers on this host; "grpc": none
   std::vector<std::string> routers;
   int threads = 1;
   bool masked_gate_group_zero = false;  // as the attention workers: part of the revision
@@ -38,11 +39,13 @@ class Worker {
 
  private:
   explicit Worker(lifecycle::Process& process) : process_(process) {}
+  absl::Status StartRings(const WorkerOptions& options, telemetry::Metrics& metrics);
   void Register(const WorkerOptions& options);
 
   lifecycle::Process& process_;
   base::SteadyClock clock_;
   std::unique_ptr<ExpertEngine> engine_;
+  std::unique_ptr<transport::ShmServer> rings_;  // null: none are served
   std::unique_ptr<transport::DispatchServer> service_;
   std::unique_ptr<rpc::Server> server_;
   std::unique_ptr<rpc::RouterClient> router_;

@@ -54,6 +54,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                     help="attention workers (default: 1)")
     up.add_argument("--profile", default="bf16",
                     help="arithmetic, bf16, int8 or exact-f32 (default: bf16)")
+    up.add_argument("--transport", choices=("auto", "grpc", "shm"), default="auto",
+                    help="between attention and expert workers: shared memory, gRPC, or auto, "
+                         "which is shared memory where it can be agreed (default: auto)")
     up.add_argument("--threads", type=arguments.count, default=1, metavar="N",
                     help="compute threads of each worker (default: 1)")
     up.add_argument("--port", type=arguments.port, default=DEFAULT_PORT,
@@ -153,7 +156,8 @@ def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
     if args.served_model_name:
         served += ["--served-model-name", args.served_model_name]
     served += [f"--override={word}" for word in args.override]
-    worker = [*served, "--profile", args.profile, "--threads", str(args.threads), *router]
+    worker = [*served, "--profile", args.profile, "--threads", str(args.threads), "--transport",
+              args.transport, *router]
     debug = ["--debug-api"] if args.debug_api else []
     data = ["--data", str(supervisor.instance.logs / "engram")]
 

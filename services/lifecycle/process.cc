@@ -230,14 +230,32 @@ void Process::SetPeer(const PeerStatus& peer) {
                 peer.role, peer.name, peer.address, peer.state, peer.reason.empty() ? "" : ", ",
                 peer.reason);
   }
-  entry.status = peer;
+  namespace metric = telemetry::metric;
+  const auto labels = [&](const std::string& transport) {
+    return telemetry::Metrics::Labels{
+        {"role", peer.role}, {"peer", peer.name}, {"transport", transport}};
+  };
+  const std::string before = std::exchange(entry.status, peer).transport;
+  if (!before.empty() && before != peer.transport) {
+    impl_->metrics->RemoveGauge(metric::kPeerTransport, labels(before));
+  }
+  if (!peer.transport.empty()) {
+    impl_->metrics->GetGauge(metric::kPeerTransport, labels(peer.transport)).Set(1);
+  }
   impl_->metrics->GetGauge(telemetry::metric::kPeerUp, {{"role", peer.role}, {"peer", peer.name}})
       .Set(peer.state == "up" ? 1 : 0);
 }
 
 void Process::RemovePeer(const std::string& role, const std::string& name) {
   std::lock_guard lock(impl_->mutex);
-  if (impl_->peers.erase({role, name}) == 0) return;
+  const auto it = impl_->peers.find({role, name});
+  if (it == impl_->peers.end()) return;
+  const std::string transport = it->second.status.transport;
+  impl_->peers.erase(it);
+  if (!transport.empty()) {
+    impl_->metrics->RemoveGauge(telemetry::metric::kPeerTransport,
+                                {{"role", role}, {"peer", name}, {"transport", transport}});
+  }
   impl_->metrics->RemoveGauge(telemetry::metric::kPeerUp, {{"role", role}, {"peer", name}});
   spdlog::info("peer {} {}: gone", role, name);
 }

@@ -40,13 +40,15 @@ void AddProcessFlags(CLI::App& app, ProcessOptions& options);
 /// Declares --override of the processes that load a model: words "key=value", as they are given.
 void AddOverrideFlag(CLI::App& app, std::vector<std::string>& overrides);
 
-/// What /statusz and the gauge peer_up say about one peer. (role, name) is the key.
+/// What /statusz and the gauges peer_up, peer_transport say of a peer. (role, name) is the key.
 struct PeerStatus {
   std::string role = {};
   std::string name = {};
   std::string address = {};
   std::string state = {};   // "up" or "down"
   std::string reason = {};  // why it is down
+  /// "inproc", "grpc" or "shm" for an expert worker that is up; empty: not said.
+  std::string transport = {};
 };
 
 /// All methods are thread-safe. Owns the admin thread and the signal thread. Several may live in

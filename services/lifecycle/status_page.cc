@@ -20,6 +20,7 @@ json::object PeerObject(const PeerEntry& peer, absl::Time now) {
   object["address"] = peer.status.address;
   object["state"] = peer.status.state;
   object["reason"] = peer.status.reason;
+  if (!peer.status.transport.empty()) object["transport"] = peer.status.transport;
   object["since"] = absl::FormatTime(absl::RFC3339_sec, peer.since, absl::UTCTimeZone());
   object["since_s"] = absl::ToInt64Seconds(now - peer.since);
   return object;

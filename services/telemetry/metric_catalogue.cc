@@ -12,6 +12,7 @@ constexpr const MetricId* kCatalogue[] = {
     &kReady,
     &kDraining,
     &kPeerUp,
+    &kPeerTransport,
     &kRpcServerStarted,
     &kRpcServerHandled,
     &kRpcServerDuration,

@@ -59,6 +59,11 @@ inline constexpr MetricId kReady{"", "ready", kGauge, "1 while /readyz answers 2
 inline constexpr MetricId kDraining{"", "draining", kGauge, "1 from the first stop signal on."};
 inline constexpr MetricId kPeerUp{
     "", "peer_up", kGauge, "1 while the connection to a peer is up.", {"role", "peer"}};
+inline constexpr MetricId kPeerTransport{"",
+                                         "peer_transport",
+                                         kGauge,
+                                         "1 for the transport that reaches an expert worker now.",
+                                         {"role", "peer", "transport"}};
 inline constexpr MetricId kRpcServerStarted{
     "", "rpc_server_started_total", kCounter, "RPCs begun by this server.", {"method"}};
 inline constexpr MetricId kRpcServerHandled{"",

@@ -122,12 +122,14 @@ class DispatchReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
       answers_->NoMoreCalls();
       return;
     }
-    handler_(FromByteBuffer(message_, ParseDispatchFrame, *buffers_),
-             [call = std::make_shared<OpenCall>(answers_)](CombineFrame answer) {
-               call->answers->Push(ToByteBuffer(std::move(answer)));
-             });
+    auto frame = FromByteBuffer(message_, ParseDispatchFrame, *buffers_);
     message_.Clear();
+    auto call = std::make_shared<OpenCall>(answers_);
+    // The handler may compute right here; meanwhile the next frame comes in on another thread.
     StartRead(&message_);
+    handler_(std::move(frame), [call = std::move(call)](CombineFrame answer) {
+      call->answers->Push(ToByteBuffer(std::move(answer)));
+    });
   }
   void OnWriteDone(bool ok) override { answers_->Written(ok); }
   void OnCancel() override { answers_->Finish(grpc::Status::CANCELLED); }
@@ -145,10 +147,12 @@ class DispatchReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
 
 }  // namespace
 
-DispatchServer::DispatchServer(uint64_t incarnation, FrameHandler handler, DescribeFn describe)
+DispatchServer::DispatchServer(uint64_t incarnation, FrameHandler handler, DescribeFn describe,
+                               ShmServer* rings)
     : incarnation_(incarnation),
       handler_(std::move(handler)),
       describe_(std::move(describe)),
+      rings_(rings),
       buffers_(std::make_shared<BufferPool>()) {}
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* DispatchServer::Dispatch(
@@ -162,6 +166,22 @@ grpc::ServerUnaryReactor* DispatchServer::Describe(grpc::CallbackServerContext* 
   *response = describe_(*request);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* DispatchServer::AgreeRing(grpc::CallbackServerContext* context,
+                                                    const expert::v1::AgreeRingRequest* request,
+                                                    expert::v1::AgreeRingResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::StatusOr<expert::v1::AgreeRingResponse> agreed =
+      Error(Reason::kUnsupported, "this worker serves no rings");
+  if (request->expected_incarnation() != incarnation_) {
+    agreed = Error(Reason::kPeerLost, "another incarnation of this worker was expected");
+  } else if (rings_ != nullptr) {
+    agreed = rings_->Agree(*request);
+  }
+  if (agreed.ok()) *response = *std::move(agreed);
+  reactor->Finish(rpc::ToGrpcStatus(agreed.status()));
   return reactor;
 }
 

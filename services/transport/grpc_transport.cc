@@ -124,7 +124,7 @@ class DispatchStream : public std::enable_shared_from_this<DispatchStream> {
   }
 
   void Connected(Reactor& reactor, bool ok) {
-    std::string why = "connected";
+    const std::string why = "grpc";
     {
       std::lock_guard lock(mutex_);
       if (!ok || stopped_) return;

@@ -78,7 +78,7 @@ void InprocTransport::AddPeer(const Peer& peer) {
     std::lock_guard lock(mutex_);
     peers_.insert(peer.name);
   }
-  if (listener_) listener_(peer.name, true, "in process");
+  if (listener_) listener_(peer.name, true, "inproc");
 }
 
 void InprocTransport::RemovePeer(const std::string& name) {

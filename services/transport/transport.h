@@ -1,12 +1,14 @@
-// submit → completion: how dispatch frames reach experts. Back ends: inproc and grpc; shm and nccl
-// fit the same interface. Every back end passes tests/services/transport/conformance.
+// submit → completion: how dispatch frames reach experts. Back ends: inproc, grpc, shm; nccl fits
+// the same interface. Every back end passes tests/services/transport/conformance.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "services/transport/bell.h"
 #include "services/transport/frame.h"
 
 namespace expertmesh::transport {
@@ -34,7 +36,8 @@ struct Peer {
 /// the sums wanted. Else the peer's refusal, kPeerLost, kCancelled or a bad frame.
 using Completion = std::function<void(absl::StatusOr<CombineFrame>)>;
 
-/// A peer came up or went down; on any thread.
+/// A peer came up, or is reached in another way from now on (`why`: "inproc", "grpc" or "shm"), or
+/// went down (`why`: the reason); on any thread, one call at a time per peer.
 using PeerListener = std::function<void(const std::string& peer, bool up, const std::string& why)>;
 
 /// Thread-safe. The destructor completes every call in flight with kCancelled and waits for
@@ -52,6 +55,10 @@ class Transport {
                       Completion done) = 0;
   /// The call completes with kCancelled unless it already has; a late answer is dropped.
   virtual void Cancel(uint64_t call_id) = 0;
+  /// The one thread that waits for answers sleeps here: until `bell` rings, something completed, or
+  /// `wait` is over (nothing: for ever); it may also return for no reason. A back end may take in
+  /// answers meanwhile, so that completions run on this thread and no other has to be woken.
+  virtual void Wait(Bell& bell, std::optional<base::Micros> wait) { bell.Wait(wait); }
 };
 
 /// What serves frames at the other end: called on any thread, replies once, from any thread.

@@ -45,6 +45,7 @@ std::vector<inference::v1::GenerateRequest> Requests(float temperature) {
 // What one configuration changes against the base.
 struct Config {
   std::vector<std::string> slices;  // empty = inproc
+  std::string transport = "grpc";   // or "shm"
   int threads = 1;
   int expert_threads = 1;
   int batch = 16;
@@ -52,6 +53,7 @@ struct Config {
   std::string Name() const {
     std::string name = slices.empty() ? "inproc" : "";
     for (const std::string& slice : slices) name += "[" + slice + "]";
+    if (!slices.empty()) name += " " + transport;
     return name + " threads " + std::to_string(threads) + "/" + std::to_string(expert_threads) +
            " batch " + std::to_string(batch) + " chunk " + std::to_string(chunk);
   }
@@ -98,6 +100,7 @@ std::vector<Generated> RunAll(const Config& config, const Subject& subject, floa
   spec.model = TinyModel(subject.model);
   spec.profile = subject.profile;
   spec.slices = config.slices;
+  spec.transport = config.transport;
   spec.engram = subject.model == "tiny" && !config.slices.empty();  // it has a memory
   spec.attention_threads = config.threads;
   spec.expert_threads = config.expert_threads;
@@ -151,6 +154,18 @@ TEST_P(BitsTest, NumberAndPlacementOfExpertWorkers) {
   for (uint32_t pools : {1, 2, 3, 4, 8}) configs.push_back(Sliced(Even(pools)));
   configs.push_back(Sliced(Random(rng, 3)));
   configs.push_back(Sliced(kHole));
+  for (size_t i = 1; i < configs.size(); i += 2) configs[i].transport = "shm";
+  Compare(configs, 0.0f);
+}
+
+TEST_P(BitsTest, Transports) {
+  std::vector<Config> configs;
+  for (const char* transport : {"grpc", "shm", "auto"}) {
+    configs.push_back(Sliced(Even(2)));
+    configs.back().transport = transport;
+  }
+  configs.push_back(configs[1]);
+  configs.back().chunk = 512;
   Compare(configs, 0.0f);
 }
 
@@ -188,6 +203,7 @@ TEST_P(RandomBitsTest, ThirtyTwoCombinations) {
       default:
         break;  // inproc
     }
+    config.transport = pick("grpc", "shm");
     config.threads = pick(1, 2);
     config.expert_threads = pick(1, 2);
     config.batch = pick(1, 16);

@@ -23,7 +23,8 @@ LocalMesh::LocalMesh(const MeshSpec& spec) {
   for (size_t i = 0; i < spec.slices.size(); ++i) {
     Start("expertmesh-expert-worker", "expert-" + std::to_string(i),
           with_router({"--model", spec.model, "--profile", spec.profile, "--slice", spec.slices[i],
-                       "--threads", std::to_string(spec.expert_threads)}));
+                       "--threads", std::to_string(spec.expert_threads), "--transport",
+                       spec.transport}));
   }
   for (int i = 0; spec.engram && i < spec.engram_replicas; ++i) {
     const std::string name = i == 0 ? "engram" : "engram-" + std::to_string(i);
@@ -33,7 +34,7 @@ LocalMesh::LocalMesh(const MeshSpec& spec) {
   std::vector<std::string> attention =
       with_router({"--model", spec.model, "--profile", spec.profile, "--debug-api", "--threads",
                    std::to_string(spec.attention_threads), "--transport",
-                   spec.slices.empty() ? "inproc" : "grpc"});
+                   spec.slices.empty() ? "inproc" : spec.transport});
   attention.insert(attention.end(), spec.attention_flags.begin(), spec.attention_flags.end());
   Start("expertmesh-attention-worker", "attention", std::move(attention));
   if (spec.gateway) {

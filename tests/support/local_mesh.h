@@ -26,6 +26,7 @@ struct MeshSpec {
   std::string model;  // directory
   std::string profile = "bf16";
   std::vector<std::string> slices;  // one expert worker each; empty = inproc
+  std::string transport = "auto";   // of attention and expert workers, if there are slices
   int attention_threads = 1;
   int expert_threads = 1;
   std::vector<std::string> attention_flags;

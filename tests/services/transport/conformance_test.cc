@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "expertmesh/expert/v1/expert.grpc.pb.h"
 #include "services/base/status.h"
@@ -14,6 +15,8 @@
 #include "services/transport/dispatch_server.h"
 #include "services/transport/grpc_transport.h"
 #include "services/transport/inproc.h"
+#include "services/transport/shm_transport.h"
+#include "tests/services/transport/fixed_transport.h"
 #include "tests/support/temp_dir.h"
 
 namespace expertmesh::transport {
@@ -97,9 +100,10 @@ class Log {
     };
   }
   PeerListener Listener() {
-    return [this](const std::string& peer, bool up, const std::string&) {
+    return [this](const std::string& peer, bool up, const std::string& how) {
       std::lock_guard lock(mutex_);
       up_[peer] = up;
+      how_[peer] = how;
       changed_.notify_all();
     };
   }
@@ -114,6 +118,10 @@ class Log {
     ASSERT_TRUE(
         changed_.wait_for(lock, kPatience, [&] { return up_.contains(peer) && up_[peer] == up; }));
   }
+  void WaitHow(const std::string& peer, const std::string& how) {
+    std::unique_lock lock(mutex_);
+    ASSERT_TRUE(changed_.wait_for(lock, kPatience, [&] { return how_[peer] == how; }));
+  }
   const std::vector<float>& sums(uint64_t call) { return sums_[call]; }
   int completions(uint64_t call) {
     std::lock_guard lock(mutex_);
@@ -127,9 +135,12 @@ class Log {
   std::map<uint64_t, absl::Status> status_;
   std::map<uint64_t, std::vector<float>> sums_;
   std::map<std::string, bool> up_;
+  std::map<std::string, std::string> how_;
 };
 
-enum class Backend { kInproc, kGrpcTcp, kGrpcUnix };
+/// kShmWaits: answers are taken in by a thread of the owner's in Transport::Wait.
+enum class Backend { kInproc, kFixed, kGrpcTcp, kGrpcUnix, kShm, kShmWaits };
+bool IsShm(Backend backend) { return backend == Backend::kShm || backend == Backend::kShmWaits; }
 
 class ConformanceTest : public testing::TestWithParam<Backend> {
  protected:
@@ -141,29 +152,67 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
           },
           log_.Listener());
       peer_ = {"experts", 7, "inproc"};
+    } else if (GetParam() == Backend::kFixed) {
+      transport_ = std::make_unique<FixedTransport>(
+          std::vector<std::string>{"experts"},
+          [this](absl::StatusOr<DispatchFrame> f, Reply r) {
+            experts_.OnFrame(std::move(f), std::move(r));
+          },
+          log_.Listener());
+      peer_ = {"experts", 7, "fixed"};
     } else {
       StartServer();
-      transport_ = std::make_unique<GrpcTransport>(1, log_.Listener());
+      MakeTransport();
       peer_ = {"experts", 7, server_->address()};
     }
     transport_->AddPeer(peer_);
     log_.WaitUp("experts", true);
+    if (IsShm(GetParam())) log_.WaitHow("experts", "shm");
+  }
+  void MakeTransport() {
+    if (!IsShm(GetParam())) {
+      transport_ = std::make_unique<GrpcTransport>(1, log_.Listener());
+      return;
+    }
+    ShmTransport::Options options;
+    options.incarnation = 1;
+    options.own_thread = GetParam() == Backend::kShm;
+    if (options.own_thread) {  // so small that many a call takes the stream
+      options.sizes.requests = {kRingBytesMin, kRingBytesMin};
+      options.sizes.answers = {kRingBytesMin, kRingBytesMin};
+    }
+    transport_ = std::make_unique<ShmTransport>(options, log_.Listener());
+    if (options.own_thread) return;
+    waiter_ = std::thread([this] {
+      while (!stop_waiting_) transport_->Wait(bell_, std::nullopt);
+    });
   }
   void TearDown() override {
     experts_.ReleaseBackwards(0);
+    stop_waiting_ = true;
+    bell_.Ring();
+    if (waiter_.joinable()) waiter_.join();
     transport_.reset();
     if (server_) server_->Shutdown(std::chrono::milliseconds(0));
   }
   void StartServer() {
+    if (IsShm(GetParam())) {
+      ShmServer::Options options;
+      options.handler = [this](absl::StatusOr<DispatchFrame> f, Reply r) {
+        experts_.OnFrame(std::move(f), std::move(r));
+      };
+      auto rings = ShmServer::Start(std::move(options));
+      ASSERT_TRUE(rings.ok()) << rings.status();
+      rings_ = *std::move(rings);
+    }
     service_ = std::make_unique<DispatchServer>(
         7,
         [this](absl::StatusOr<DispatchFrame> f, Reply r) {
           experts_.OnFrame(std::move(f), std::move(r));
         },
-        [](const auto&) { return expert::v1::DescribeResponse(); });
+        [](const auto&) { return expert::v1::DescribeResponse(); }, rings_.get());
     rpc::Server::Options options;
-    options.listen =
-        GetParam() == Backend::kGrpcUnix ? "unix:" + dir_.path() + "/s" : "127.0.0.1:0";
+    options.listen = GetParam() == Backend::kGrpcTcp ? "127.0.0.1:0" : "unix:" + dir_.path() + "/s";
     options.metrics = nullptr;
     auto server = rpc::Server::Start(options, {service_.get()});
     ASSERT_TRUE(server.ok()) << server.status();
@@ -192,9 +241,13 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
   Log log_;
   Doubler experts_;
   std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
+  std::unique_ptr<ShmServer> rings_;
   std::unique_ptr<DispatchServer> service_;
   std::unique_ptr<rpc::Server> server_;
   std::unique_ptr<Transport> transport_;
+  Bell bell_;
+  std::atomic<bool> stop_waiting_{false};
+  std::thread waiter_;
   Peer peer_;
 };
 
@@ -252,8 +305,16 @@ TEST_P(ConformanceTest, AnswersMayOvertakeEachOtherWhereThatIsDeclared) {
 }
 
 TEST_P(ConformanceTest, CancelCompletesTheCallAndALateAnswerIsDropped) {
-  ASSERT_TRUE(transport_->capabilities().cancels);
   experts_.Hold();
+  if (!transport_->capabilities().cancels) {
+    // Then the call goes on to its answer.
+    transport_->Submit("experts", Purpose::kDecode, Frame(1, 1), log_.For(1));
+    experts_.WaitHeld(1);
+    transport_->Cancel(1);
+    experts_.ReleaseBackwards(1);
+    EXPECT_TRUE(log_.Wait(1).ok());
+    return;
+  }
   transport_->Submit("experts", Purpose::kDecode, Frame(1, 1), log_.For(1));
   experts_.WaitHeld(1);
   transport_->Submit("experts", Purpose::kDecode, Frame(2, 1), log_.For(2));
@@ -271,6 +332,23 @@ TEST_P(ConformanceTest, AnUnknownPeerIsLostAtOnce) {
   EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
 }
 
+TEST_P(ConformanceTest, PeersComeAndGoOnlyWhereThatIsDeclared) {
+  if (transport_->capabilities().dynamic_peers) return;
+  transport_->AddPeer({"late", 7, "fixed"});
+  transport_->Submit("late", Purpose::kDecode, Frame(1, 1), log_.For(1));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
+}
+
+// Where sizes are announced first, a frame beyond the registered buffers never travels.
+TEST_P(ConformanceTest, AFrameBeyondTheRegisteredBuffersIsRefused) {
+  if (!transport_->capabilities().announces_sizes) return;
+  transport_->Submit("experts", Purpose::kPrefill, Frame(1, 1, 2 * FixedTransport::kRowsMax),
+                     log_.For(1));
+  EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kFrameMalformed);
+  transport_->Submit("experts", Purpose::kPrefill, Frame(2, 1), log_.For(2));
+  EXPECT_TRUE(log_.Wait(2).ok());
+}
+
 TEST_P(ConformanceTest, RemovingAPeerEndsItsCalls) {
   transport_->RemovePeer("experts");
   log_.WaitUp("experts", false);
@@ -279,7 +357,8 @@ TEST_P(ConformanceTest, RemovingAPeerEndsItsCalls) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, ConformanceTest,
-                         testing::Values(Backend::kInproc, Backend::kGrpcTcp, Backend::kGrpcUnix));
+                         testing::Values(Backend::kInproc, Backend::kFixed, Backend::kGrpcTcp,
+                                         Backend::kGrpcUnix, Backend::kShm, Backend::kShmWaits));
 
 using GrpcOnlyTest = ConformanceTest;
 
@@ -296,6 +375,7 @@ TEST_P(GrpcOnlyTest, ADeadServerEndsCallsInFlightAndAReturningOneIsFound) {
   peer_.address = server_->address();
   transport_->AddPeer(peer_);
   log_.WaitUp("experts", true);
+  if (IsShm(GetParam())) log_.WaitHow("experts", "shm");
   transport_->Submit("experts", Purpose::kDecode, Frame(2, 1), log_.For(2));
   EXPECT_TRUE(log_.Wait(2).ok());
 }
@@ -332,7 +412,8 @@ TEST_P(GrpcOnlyTest, CallsBeforeAHalfCloseAreAnswered) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, GrpcOnlyTest,
-                         testing::Values(Backend::kGrpcTcp, Backend::kGrpcUnix));
+                         testing::Values(Backend::kGrpcTcp, Backend::kGrpcUnix, Backend::kShm,
+                                         Backend::kShmWaits));
 
 }  // namespace
 }  // namespace expertmesh::transport
