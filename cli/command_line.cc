@@ -84,6 +84,36 @@ void AddConvert(CLI::App& model, ConvertOptions& options, Command& command) {
   convert->callback([&] { command = [&](const Output& o) { return ConvertModel(options, o); }; });
 }
 
+void AddExport(CLI::App& model, ExportOptions& options, Command& command) {
+  CLI::App* exporter =
+      model.add_subcommand("export", "Write a model directory as one file for other engines");
+  exporter->add_option("dir", options.directory, "Model directory to read")->required();
+  exporter->add_option("file", options.file, "File to make; must not exist")->required();
+  exporter
+      ->add_flag("--gguf", options.gguf,
+                 "GGUF of the architecture deepseek2 (the only form there is)")
+      ->required();
+  exporter->add_option("--type", options.type, "Weights but norms and gates: f32, bf16 or q8_0")
+      ->capture_default_str();
+  exporter
+      ->add_option("--kv-b", options.kv_b,
+                   "split: attn_k_b and attn_v_b, for absorbed attention; joined: attn_kv_b, as "
+                   "older files have it")
+      ->capture_default_str();
+  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, kThreadsMax);
+  options.threads = static_cast<int>(cores);
+  exporter->add_option("--threads", options.threads, "Threads that encode")
+      ->check(CLI::Range(1u, kThreadsMax))
+      ->capture_default_str();
+  exporter->footer(
+      "Models with residual streams (mHC), sparse attention (DSA) or a memory (Engram) have no\n"
+      "place in that architecture and are refused.\n"
+      "Examples:\n"
+      "  expertmesh model export --gguf build/models/bench-1b /data/bench-1b-bf16.gguf\n"
+      "  expertmesh model export --gguf --type q8_0 --kv-b joined /data/v3 /data/v3-q8_0.gguf");
+  exporter->callback([&] { command = [&](const Output& o) { return ExportModel(options, o); }; });
+}
+
 // A directory, or a preset that nobody has written.
 void AddModel(CLI::App& command, std::string& directory, std::string& preset) {
   CLI::Option_group* group = command.add_option_group("model");
@@ -202,10 +232,12 @@ int RunCommandLine(int argc, const char* const* argv, std::ostream& out, std::os
   ChatPromptOptions chat;
   InitOptions init;
   ConvertOptions convert;
+  ExportOptions export_options;
   ShowOptions show;
   SlicesOptions slices;
   AddInit(*model, init, command);
   AddConvert(*model, convert, command);
+  AddExport(*model, export_options, command);
   AddShow(*model, show, command);
   AddSlices(*model, slices, command);
   AddEncode(*tokenizer, encode, command);

