@@ -34,7 +34,7 @@ class Plan:
     """What a run is; kept with it."""
 
     seed: int = 1
-    steps: int = 2_600
+    steps: int = 2_000
     tokens: int = 2_048          # of a step, in lanes of `length`, at last of `last_length`
     length: int = 512
     last_length: int = 1_024
@@ -43,7 +43,7 @@ class Plan:
     last_rate: float = 5e-5
     decay: float = 0.05
     warm_up: int = 100
-    dense_steps: int = 500       # attention sees everything while the indexers learn
+    dense_steps: int = 400       # attention sees everything while the indexers learn
     indexer_weight: float = 0.5
     balance_speed: float = 1e-3
     noise: float = 0.04          # share of memory rows that are another's
