@@ -319,7 +319,8 @@ absl::StatusOr<LaneRequest> ToLaneRequest(const GenerateRequest& request,
   EM_RETURN_IF_ERROR(TakeDebug(request, identity, lane));
   EM_RETURN_IF_ERROR(TakeConstraint(request, identity, lane));
   lane.park_after = request.park_after_tokens();
-  EM_RETURN_IF_ERROR(CheckRequest(lane, {identity.vocab_size, identity.context}));
+  EM_RETURN_IF_ERROR(
+      CheckRequest(lane, {identity.vocab_size, identity.context, identity.lane_tokens}));
   lane.name = NewLaneName();
   GenerateRequest record = request;
   record.mutable_sampling()->set_seed(lane.seed);
@@ -414,7 +415,7 @@ grpc::ServerUnaryReactor* GenerateService::ListModels(
   auto* served = response->add_models();
   served->mutable_model()->set_model(identity_.model);
   served->mutable_model()->set_revision(identity_.revision);
-  served->set_context_length(identity_.context);
+  served->set_context_length(std::min(identity_.context, identity_.lane_tokens));
   served->set_profile(identity_.profile);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(rpc::ToGrpcStatus(rpc::RequireDeadline(*context)));

@@ -20,6 +20,7 @@ struct WorkerIdentity {
   std::string profile;
   std::string fingerprint;
   uint64_t context = 0;
+  uint64_t lane_tokens = 0;  // that all pages hold
   uint32_t vocab_size = 0;
   uint32_t layers = 0;
   uint32_t top_k = 0;

@@ -310,7 +310,8 @@ grpc::ServerReadReactor<ImportLaneRequest>* LaneService::ImportLane(
                                                         std::chrono::hours(1)));
     lane.tenant = tenant;
     lane.history.assign(record.generated().begin(), record.generated().end());
-    EM_RETURN_IF_ERROR(CheckRequest(lane, {identity_.vocab_size, identity_.context}));
+    EM_RETURN_IF_ERROR(
+        CheckRequest(lane, {identity_.vocab_size, identity_.context, identity_.lane_tokens}));
     return lane;
   };
   auto* importer = new Importer(engine_, stores_, response, make_lane);

@@ -45,7 +45,8 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   app.add_option("--kv-pages", steps.pages_total,
-                 "Pages of lane state (64 tokens each); 0 chooses, at most 1 GiB");
+                 "Pages of lane state, 64 tokens each; one sequence may fill them. 0 chooses, at "
+                 "most 1 GiB");
   app.add_flag("!--no-prefix-cache", options.prefix_cache,
                "Compute every prompt whole, also where an earlier one began alike");
   app.add_option("--parked-lane-s", times.parked_s,

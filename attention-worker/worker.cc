@@ -84,6 +84,7 @@ absl::Status Worker::LoadModel() {
     options_.scheduler.pages_total =
         PagesDefault(model_->lane_state(), identity_.context, options_.scheduler.lanes_max);
   }
+  identity_.lane_tokens = options_.scheduler.pages_total * model::kPagePositions;
   spdlog::info("model {} revision {} profile {} loaded in {:.1f} s; {} pages of {} KiB",
                identity_.model, identity_.revision.substr(0, 12), identity_.profile,
                static_cast<double>((clock_.Now() - start).count()) * 1e-6,

@@ -78,8 +78,16 @@ absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds) {
                               request.prompt.size(), " from position ", request.first_position,
                               " and ", request.max_new_tokens, " more were asked for"));
   }
+  const uint64_t prompt = request.prompt.size();
+  if (prompt >= bounds.lane_tokens || prompt + request.max_new_tokens > bounds.lane_tokens) {
+    return Error(Reason::kContextLengthExceeded,
+                 absl::StrCat("this worker holds sequences of at most ", bounds.lane_tokens,
+                              " tokens; the prompt has ", prompt, " and ", request.max_new_tokens,
+                              " more were asked for; ask for fewer, or raise its --kv-pages"));
+  }
   if (request.max_new_tokens == 0) {
-    request.max_new_tokens = static_cast<uint32_t>(bounds.context - used);
+    request.max_new_tokens =
+        static_cast<uint32_t>(std::min(bounds.context - used, bounds.lane_tokens - prompt));
   }
   if (request.history.size() >= request.max_new_tokens) {
     return Error(Reason::kInvalidArgument,

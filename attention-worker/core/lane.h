@@ -58,13 +58,15 @@ struct LaneRequest {
   std::map<uint64_t, std::vector<std::vector<uint16_t>>> forced_experts;
 };
 
-/// Limits of the model that a request is held against.
+/// Limits that a request is held against: those of the model, and of this worker's memory.
 struct LaneBounds {
   uint32_t vocab_size = 0;
-  uint64_t context = 0;  // positions
+  uint64_t context = 0;               // positions
+  uint64_t lane_tokens = UINT64_MAX;  // that all of the worker's pages hold
 };
 
-/// kInvalidArgument or kContextLengthExceeded; fills in max_new_tokens when it is 0.
+/// kInvalidArgument, or kContextLengthExceeded for what can never fit; fills in max_new_tokens when
+/// it is 0.
 absl::Status CheckRequest(LaneRequest& request, const LaneBounds& bounds);
 
 class Lane {

@@ -34,7 +34,7 @@ void Scheduler::GiveBack(Entry& entry) {
 
 absl::Status Scheduler::CheckFits(size_t length_max) const {
   if (PagesFor(length_max) <= options_.pages_total) return absl::OkStatus();
-  return Error(Reason::kKvExhausted,
+  return Error(Reason::kContextLengthExceeded,
                absl::StrCat("a sequence of ", length_max, " tokens needs ", PagesFor(length_max),
                             " pages, this worker has ", options_.pages_total,
                             "; ask for fewer tokens or raise --kv-pages"));

@@ -73,12 +73,12 @@ class Scheduler {
       : options_(options), pages_free_(options.pages_total) {}
 
   /// Queues a lane of `length` known tokens that may grow to `length_max`. kQueueFull, or
-  /// kKvExhausted if it could never fit. `chain`: the lane's blocks, kept up to date by the caller
-  /// until Remove; nullptr = the lane shares no page.
+  /// kContextLengthExceeded if it could never fit. `chain`: the lane's blocks, kept up to date by
+  /// the caller until Remove; nullptr = the lane shares no page.
   absl::Status Admit(base::LaneId lane, size_t length, size_t length_max, base::Instant deadline,
                      const BlockChain* chain = nullptr);
   /// A lane that comes parked from another worker, with the pages of `positions` computed tokens.
-  /// kKvExhausted if they are not free now.
+  /// kKvExhausted if they are not free now, kContextLengthExceeded if they never could be.
   absl::Status AdmitParked(base::LaneId lane, size_t length, size_t length_max, size_t positions,
                            base::Instant deadline, const BlockChain* chain = nullptr);
   /// The lane is planned no more until Resume, but keeps its pages; other lanes take them when none

@@ -27,6 +27,9 @@ FORMATS = ["date", "time", "date-time", "duration", "email", "hostname", "ipv4",
 PATTERNS = ["^[a-z]+$", "^[A-Z]{2}-[0-9]{3}$", "^(yes|no|maybe)?$", "^\\d{4}(-\\d{2}){0,2}$", "a.c",
             "^\\w+@\\w+$", "^[^\"\\\\]{2,5}$", "x$", "^(?:foo|bar)+$", "^[\\u00e0-\\u00ff]{1,4}$",
             "^\\S{3}$", "^[\"\\\\\\t]{1,3}$"]
+# A limit below the bytes of the shortest instance may cut the answer (docs/structured-output.md);
+# the longest one is enough for every schema drawn here.
+LIMITS = [300, 400, 480]
 NAMES = ["a", "b", "name", "value", "list", "naïve", "with space", "q\"uote", "back\\slash",
          "ключ", "", "x" * 20]
 
@@ -158,46 +161,56 @@ class Answers:
         self.url = url
         self.model = model
 
-    def judge(self, seed: int) -> tuple[str, int]:
-        """"" if all is well, else what is not; tokens of the answer."""
+    def judge(self, seed: int) -> tuple[str, int, bool]:
+        """"" if all is well, else what is not; tokens of the answer; whether it was cut at the
+        limit drawn and judged at the longest."""
         maker = Maker(seed)
         schema = maker.whole()
         body = {"model": self.model, "seed": seed, "temperature": maker.random.choice([0.7, 1, 2]),
-                "max_tokens": maker.random.choice([300, 400, 480]),
+                "max_tokens": maker.random.choice(LIMITS),
                 "messages": [{"role": "user", "content": "x"}],
                 "response_format": {"type": "json_schema",
                                     "json_schema": {"name": "n", "schema": schema}}}
-        request = urllib.request.Request(f"{self.url}/v1/chat/completions",
-                                         json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})
         where = f"seed {seed}: {json.dumps(schema)[:2000]}"
+        cut = False
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                reply = json.loads(answer.read())
+            reply = self.ask(body)
+            if reply["choices"][0]["finish_reason"] == "length" and body["max_tokens"] < LIMITS[-1]:
+                cut = True
+                reply = self.ask(body | {"max_tokens": LIMITS[-1]})
         except urllib.error.HTTPError as error:
-            return f"{where}\n  {error.code} {error.read().decode()[:500]}", 0
+            return f"{where}\n  {error.code} {error.read().decode()[:500]}", 0, cut
         choice = reply["choices"][0]
         text = choice["message"]["content"]
         tokens = reply["usage"]["completion_tokens"]
         if choice["finish_reason"] != "stop":
-            return f"{where}\n  ended by {choice['finish_reason']}: {text!r}", tokens
+            return f"{where}\n  ended by {choice['finish_reason']}: {text!r}", tokens, cut
         try:
             value = json.loads(text)
             judge = jsonschema.Draft202012Validator
             judge(schema, format_checker=judge.FORMAT_CHECKER).validate(value)
         except (ValueError, jsonschema.ValidationError) as error:
-            return f"{where}\n  {text!r}\n  {str(error)[:500]}", tokens
-        return "", tokens
+            return f"{where}\n  {text!r}\n  {str(error)[:500]}", tokens, cut
+        return "", tokens, cut
+
+    def ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One answer."""
+        request = urllib.request.Request(f"{self.url}/v1/chat/completions",
+                                         json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
 
 
 def run(url: str, model: str, count: int, first: int) -> int:
     """Judges `count` seeds; the number that failed."""
     answers = Answers(url, model)
-    failed = done = tokens = 0
+    failed = done = tokens = cuts = 0
     start = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
-        for wrong, length in pool.map(answers.judge, range(first, first + count)):
+        for wrong, length, cut in pool.map(answers.judge, range(first, first + count)):
             done += 1
+            cuts += cut
             tokens += length
             if wrong:
                 failed += 1
@@ -205,6 +218,7 @@ def run(url: str, model: str, count: int, first: int) -> int:
             if done % 1000 == 0:
                 print(f"{done} schemas, {tokens} tokens, {time.monotonic() - start:.0f} s",
                       flush=True)
+    print(f"{cuts} answers were cut at the limit drawn and asked for again with {LIMITS[-1]}")
     print(f"{done - failed} passed, {failed} failed", flush=True)
     return failed
 

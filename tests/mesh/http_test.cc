@@ -204,5 +204,30 @@ TEST_F(HttpTest, AHangUpStopsTheLane) {
   EXPECT_NE(page.find("\"pages_used\":0"), std::string::npos) << page;
 }
 
+// Two pages: sequences of 128 tokens, though the model's context is 512. Waiting would not help, so
+// this is no 429.
+TEST(SmallWorkerTest, WhatCanNeverFitIs400AtOnce) {
+  MeshSpec spec;
+  spec.model = TinyModel();
+  spec.slices = {"0-31"};
+  spec.attention_flags = {"--kv-pages", "2"};
+  spec.gateway = true;
+  LocalMesh mesh(spec);
+  ASSERT_TRUE(mesh.WaitReady());
+  const auto complete = [&](const std::string& fields) {
+    return HttpPost(mesh.HttpAddress(), "/v1/completions",
+                    R"({"model":"tiny-v3","prompt":"Hi","seed":1)" + fields + "}");
+  };
+  const HttpResponse refused = complete(",\"max_tokens\":200");
+  EXPECT_EQ(refused.status, 400) << refused.body;
+  EXPECT_NE(refused.body.find("\"code\":\"context_length_exceeded\""), std::string::npos);
+  EXPECT_EQ(refused.header.find("Retry-After"), std::string::npos);
+  EXPECT_EQ(complete(",\"max_tokens\":100").status, 200);
+  const HttpResponse chat =  // without a limit: to the end of what fits
+      HttpPost(mesh.HttpAddress(), "/v1/chat/completions",
+               R"({"model":"tiny-v3","messages":[{"role":"user","content":"Hi"}]})");
+  EXPECT_EQ(chat.status, 200) << chat.body;
+}
+
 }  // namespace
 }  // namespace expertmesh::test_support

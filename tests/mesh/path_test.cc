@@ -59,7 +59,10 @@ TEST(PathTest, ReplicasOfAPoolShareItsLoad) {
   spec.slices = {"0-15", "0-15", "16-31", "16-31"};
   spec.gateway = true;
   LocalMesh mesh(spec);
-  ASSERT_TRUE(mesh.WaitReady());
+  ASSERT_TRUE(mesh.WaitReady());  // with one replica of each pool
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(mesh.WaitPeer("attention", "expert-" + std::to_string(i)));
+  }
   std::vector<uint64_t> before;
   for (int i = 0; i < 4; ++i) before.push_back(RowsOf(mesh, "expert-" + std::to_string(i)));
   const HttpResponse answer = HttpPost(

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -175,6 +176,69 @@ TEST_P(FamilyTest, AttentionReadsAtMostTopEntriesOfAToken) {
     }
   }
   EXPECT_EQ(result.attended_entries, counted);
+}
+
+// Writes `low` into the low half of every second number of the tensors named `…NAME`, 0 into the
+// others: numbers that stay the same once they are rounded to bf16. Returns how many tensors.
+size_t SetBelowBf16(const std::string& path, const std::string& name, uint16_t low) {
+  std::string file = test_support::ReadFile(path);
+  uint64_t header = 0;
+  std::memcpy(&header, file.data(), sizeof(header));
+  size_t tensors = 0;
+  for (size_t at = 0; (at = file.find(name + "\":{", at)) < header; ++at, ++tensors) {
+    EXPECT_EQ(file.find("\"F32\"", at), file.find(":\"", at) + 1) << "stored in f32";
+    const std::string key = "\"data_offsets\":[";
+    char* end = nullptr;
+    const size_t first = std::strtoul(&file[file.find(key, at) + key.size()], &end, 10);
+    const size_t last = std::strtoul(end + 1, nullptr, 10);
+    for (size_t i = 0; i < (last - first) / sizeof(float); ++i) {
+      const uint16_t value = i % 2 == 0 ? 0 : low;
+      std::memcpy(&file[8 + header + first + i * sizeof(float)], &value, sizeof(value));
+    }
+  }
+  if (tensors > 0) test_support::WriteFile(path, file);
+  return tensors;
+}
+
+// Positions that every layer with an indexer chose for 200 tokens, in bf16.
+std::vector<std::vector<int32_t>> Chosen(uint16_t low) {
+  test_support::TempDir dir;
+  WriteOptions options;
+  options.directory = dir / "tiny";
+  options.seed = 12;
+  EXPECT_TRUE(WriteModel(*FindPreset("tiny"), options).ok());
+  size_t changed = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(options.directory)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    changed += SetBelowBf16(entry.path(), ".indexer.weights_proj.weight", low);
+  }
+  EXPECT_EQ(changed, 3u);
+  const auto model = LoadModel(options.directory, "bf16");
+  const auto experts = LoadExperts(options.directory, "bf16", {{0, 32}});
+  base::ThreadPool pool(1);
+  LocalExperts local(*experts, pool);
+  const std::vector<uint32_t> tokens = RandomTokens(model->config(), 200, 8);
+  PagePool pages(model->lane_state(), 4);
+  LaneState lane(pages);
+  EXPECT_TRUE(lane.Reserve(tokens.size()));
+  std::vector<StepRow> rows;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    StepRow row{&lane, tokens[t], t};
+    row.previous = std::span(tokens).first(t);
+    rows.push_back(row);
+  }
+  Trace trace;
+  model->RunStep(rows, local, pool, &trace);
+  std::vector<std::vector<int32_t>> positions;
+  for (const Trace::Layer& layer : trace.layers) positions.push_back(layer.positions);
+  return positions;
+}
+
+// docs/model-family.md §3: weights_proj is computed in float32 in every profile.
+TEST(FamilyIndexer, ItsWeightsAreNotRoundedToBf16) {
+  const auto chosen = Chosen(0);
+  EXPECT_EQ(Chosen(0), chosen);
+  EXPECT_NE(Chosen(0x7000), chosen);
 }
 
 // A memory that answers like the model's own, but fails one token or reads another table.

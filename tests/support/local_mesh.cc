@@ -106,6 +106,17 @@ bool LocalMesh::WaitReady() {
   return false;
 }
 
+bool LocalMesh::WaitPeer(const std::string& watcher, const std::string& peer) const {
+  const std::string up =
+      "\"name\":\"" + peer + "\",\"address\":\"" + Address(peer) + "\",\"state\":\"up\"";
+  const std::string admin = AdminAddress(watcher);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  do {
+    if (HttpGet(admin, "/statusz").find(up) != std::string::npos) return true;
+  } while (std::chrono::steady_clock::now() < deadline);
+  return false;
+}
+
 bool LocalMesh::WaitView(const std::function<bool(const router::v1::View&)>& condition,
                          std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);

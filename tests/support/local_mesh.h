@@ -44,6 +44,8 @@ class LocalMesh {
 
   /// Until every process is ready by the router's view; false with the reasons on stderr otherwise.
   bool WaitReady();
+  /// Until `watcher` shows `peer` as up: the router's view does not say that they are connected.
+  bool WaitPeer(const std::string& watcher, const std::string& peer) const;
   /// Until `condition` holds for the router's newest view.
   bool WaitView(const std::function<bool(const router::v1::View&)>& condition,
                 std::chrono::milliseconds timeout = kPatience);

@@ -58,6 +58,20 @@ TEST(LaneTest, WithoutALimitAnAnswerMayFillTheContext) {
   EXPECT_EQ(request.max_new_tokens, 20u);
 }
 
+TEST(LaneTest, WhatThePagesCannotHoldIsRefusedAndNeverTheDefault) {
+  const LaneBounds small{.vocab_size = 100, .context = 32, .lane_tokens = 16};
+  const auto reason = [&](LaneRequest request, uint32_t more) {
+    request.max_new_tokens = more;
+    return base::ReasonOf(CheckRequest(request, small));
+  };
+  EXPECT_EQ(reason(Prompt(10), 6), Reason::kUnspecified);
+  EXPECT_EQ(reason(Prompt(10), 7), Reason::kContextLengthExceeded);
+  EXPECT_EQ(reason(Prompt(16), 0), Reason::kContextLengthExceeded);
+  LaneRequest request = Prompt(10);
+  ASSERT_TRUE(CheckRequest(request, small).ok());
+  EXPECT_EQ(request.max_new_tokens, 6u);
+}
+
 TEST(LaneTest, EndsOnEndTokenStopTokenOrLength) {
   LaneRequest request = Prompt(2);
   request.max_new_tokens = 3;

@@ -106,7 +106,7 @@ TEST(SchedulerTest, PagesRunningOutPreemptsAndEveryLaneStillFinishes) {
 TEST(SchedulerTest, RefusesWhatCanNeverFitAndWhatTheQueueCannotHold) {
   Scheduler scheduler(Small());
   EXPECT_EQ(base::ReasonOf(scheduler.Admit(LaneId{1}, 10, 1000, base::kNever)),
-            Reason::kKvExhausted);
+            Reason::kContextLengthExceeded);
   for (uint64_t lane = 1; lane <= 3; ++lane) {
     EXPECT_TRUE(scheduler.Admit(LaneId{lane}, 1, 2, base::kNever).ok());
   }
@@ -359,7 +359,7 @@ TEST(SchedulerTest, ALaneThatComesInParkedGoesOnBehindItsState) {
   EXPECT_EQ(base::ReasonOf(scheduler.AdmitParked(LaneId{2}, 128, 128, 127, base::kNever)),
             Reason::kKvExhausted);
   EXPECT_EQ(base::ReasonOf(scheduler.AdmitParked(LaneId{2}, 10, 1000, 9, base::kNever)),
-            Reason::kKvExhausted);
+            Reason::kContextLengthExceeded);
 }
 
 // Lanes that were resumed and hold all pages must not wait for each other.
