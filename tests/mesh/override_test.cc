@@ -29,7 +29,7 @@ inference::v1::GenerateRequest Request() {
   return request;
 }
 
-Generated Run(const std::vector<std::string>& overrides, bool store) {
+Generated RunWith(const std::vector<std::string>& overrides, bool store) {
   MeshSpec spec;
   spec.model = test_support::TinyModel("tiny");
   spec.overrides = overrides;
@@ -45,12 +45,12 @@ Generated Run(const std::vector<std::string>& overrides, bool store) {
 }
 
 TEST(MeshOverrideTest, ChangesWhatTheModelComputes) {
-  const Generated plain = Run({}, true);
+  const Generated plain = RunWith({}, true);
   for (const std::vector<std::string>& overrides : std::vector<std::vector<std::string>>{
            {"engram_layer_ids=[]"}, {"index_topk=null"}, {"num_experts_per_tok=8"}}) {
-    const Generated changed = Run(overrides, true);
+    const Generated changed = RunWith(overrides, true);
     EXPECT_NE(changed.logits_hashes, plain.logits_hashes) << overrides[0];
-    EXPECT_EQ(changed.logits_hashes, Run(overrides, false).logits_hashes) << overrides[0];
+    EXPECT_EQ(changed.logits_hashes, RunWith(overrides, false).logits_hashes) << overrides[0];
   }
 }
 
