@@ -10,8 +10,11 @@
 
 namespace expertmesh::base {
 
-enum class Dtype { kF32, kBf16 };
-inline constexpr size_t DtypeBytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
+/// kInt8Row: rows on the wire only, with one f32 scale per row (base/int8_row.h).
+enum class Dtype { kF32, kBf16, kInt8Row };
+inline constexpr size_t DtypeBytes(Dtype dtype) {
+  return dtype == Dtype::kF32 ? 4 : dtype == Dtype::kBf16 ? 2 : 1;
+}
 
 /// The same layout as the dispatch payload (docs/protocol.md §1). Owns nothing.
 struct ExpertBatch {
@@ -23,6 +26,7 @@ struct ExpertBatch {
   std::span<const uint16_t> expert_ids;   // [entries], ascending inside a row
   std::span<const float> expert_weights;  // [entries]
   std::span<const PartialNode> partials;  // ordered by (row, first_expert)
+  std::span<const float> row_scales;      // [row_count] with kInt8Row, else empty
 };
 
 }  // namespace expertmesh::base
