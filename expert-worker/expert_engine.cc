@@ -209,30 +209,53 @@ void ExpertEngine::Serve(std::vector<Call> calls, size_t credit_rows) {
       part.keep.insert(part.keep.end(), counts[lane], alive ? 1 : 0);
     }
   }
+  const bool whole = std::none_of(dropped.front().begin(), dropped.front().end(),
+                                  [](uint32_t flag) { return flag != 0; });
+  if (calls.size() == 1 && whole) {  // nothing to join: computed where it lies
+    const base::ExpertBatch& batch = calls.front().batch;
+    Buffer out = buffers_->Acquire(batch.partials.size() * hidden * sizeof(float));
+    const base::Micros compute = Compute(batch, out, start);
+    Answer(calls.front(), dropped.front(), std::move(out), {start, compute, credit_rows});
+    return;
+  }
   const MergedBatch merged(parts, hidden);
   const base::ExpertBatch& batch = merged.batch();
   Buffer sums = buffers_->Acquire(batch.partials.size() * hidden * sizeof(float));
-  const std::span<float> sum_span{reinterpret_cast<float*>(sums.data()),
-                                  batch.partials.size() * hidden};
-  if (batch.row_count > 0) slice_->Compute(batch, pool_, sum_span);
-  const base::Micros compute = clock_.Now() - start;
-  Count(batch);
-  compute_seconds_.Observe(static_cast<double>(compute.count()) * 1e-6);
-
+  const base::Micros compute = Compute(batch, sums, start);
+  const std::span<const float> sum_span{reinterpret_cast<const float*>(sums.data()),
+                                        batch.partials.size() * hidden};
   for (size_t i = 0; i < calls.size(); ++i) {
     const size_t partials = calls[i].batch.partials.size();
     Buffer out = buffers_->Acquire(partials * hidden * sizeof(float));
     merged.Split(i, sum_span, {reinterpret_cast<float*>(out.data()), partials * hidden});
-    transport::CombineHeader header;
-    header.set_call_id(calls[i].frame.header.call_id());
-    header.set_partial_count(static_cast<uint32_t>(partials));
-    header.set_hidden_size(static_cast<uint32_t>(hidden));
-    header.set_queue_us(static_cast<uint32_t>((start - calls[i].arrival).count()));
-    header.set_compute_us(static_cast<uint32_t>(compute.count()));
-    header.set_credit_rows(static_cast<uint32_t>(credit_rows));
-    for (uint32_t flag : dropped[i]) header.add_lane_dropped(flag);
-    calls[i].reply(transport::BuildCombine(std::move(header), std::move(out)));
+    Answer(calls[i], dropped[i], std::move(out), {start, compute, credit_rows});
   }
+}
+
+// sums [partials, hidden]. Returns how long it took since `start`.
+base::Micros ExpertEngine::Compute(const base::ExpertBatch& batch, Buffer& sums,
+                                   base::Instant start) {
+  const size_t values = batch.partials.size() * slice_->hidden_size();
+  if (batch.row_count > 0) {
+    slice_->Compute(batch, pool_, {reinterpret_cast<float*>(sums.data()), values});
+  }
+  const base::Micros compute = clock_.Now() - start;
+  Count(batch);
+  compute_seconds_.Observe(static_cast<double>(compute.count()) * 1e-6);
+  return compute;
+}
+
+void ExpertEngine::Answer(const Call& call, const std::vector<uint32_t>& dropped, Buffer sums,
+                          const Served& served) {
+  transport::CombineHeader header;
+  header.set_call_id(call.frame.header.call_id());
+  header.set_partial_count(static_cast<uint32_t>(call.batch.partials.size()));
+  header.set_hidden_size(slice_->hidden_size());
+  header.set_queue_us(static_cast<uint32_t>((served.start - call.arrival).count()));
+  header.set_compute_us(static_cast<uint32_t>(served.compute.count()));
+  header.set_credit_rows(static_cast<uint32_t>(served.credit_rows));
+  for (uint32_t flag : dropped) header.add_lane_dropped(flag);
+  call.reply(transport::BuildCombine(std::move(header), std::move(sums)));
 }
 
 void ExpertEngine::Count(const base::ExpertBatch& batch) {

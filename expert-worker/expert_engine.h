@@ -60,12 +60,22 @@ class ExpertEngine {
     bool alive(size_t lane, base::Instant now) const;
   };
 
+  struct Served {
+    base::Instant start;
+    base::Micros compute;
+    size_t credit_rows = 0;
+  };
+
   absl::StatusOr<base::ExpertBatch> Check(const transport::DispatchFrame& frame) const;
   absl::Status CheckHosted(const base::ExpertBatch& batch) const;
   void Refuse(uint64_t call_id, const absl::Status& status, const transport::Reply& reply);
   void Run();
   void ServeNextLocked(std::unique_lock<std::mutex>& lock);
   void Serve(std::vector<Call> calls, size_t credit_rows);
+  base::Micros Compute(const base::ExpertBatch& batch, transport::Buffer& sums,
+                       base::Instant start);
+  void Answer(const Call& call, const std::vector<uint32_t>& dropped, transport::Buffer sums,
+              const Served& served);
   void Count(const base::ExpertBatch& batch);
 
   const std::unique_ptr<model::ExpertSlice> slice_;

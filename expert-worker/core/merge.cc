@@ -20,6 +20,7 @@ MergedBatch::MergedBatch(std::span<const MergePart> parts, size_t hidden) : hidd
   for (const MergePart& part : parts) Append(part);
   batch_.row_count = row_count_;
   batch_.rows = rows_;
+  batch_.row_scales = row_scales_;
   batch_.row_offsets = row_offsets_;
   batch_.expert_ids = expert_ids_;
   batch_.expert_weights = expert_weights_;
@@ -41,6 +42,7 @@ void MergedBatch::Append(const MergePart& part) {
     }
     if (!keep) continue;
     std::memcpy(rows_ + row_count_ * row_bytes_, from.rows + row * row_bytes_, row_bytes_);
+    if (!from.row_scales.empty()) row_scales_.push_back(from.row_scales[row]);
     const uint32_t begin = from.row_offsets[row];
     const uint32_t end = from.row_offsets[row + 1];
     expert_ids_.insert(expert_ids_.end(), from.expert_ids.begin() + begin,

@@ -38,6 +38,7 @@ class MergedBatch {
   std::vector<std::byte> storage_;  // rows, with room to align
   std::byte* rows_ = nullptr;       // 64-aligned inside storage_
   size_t row_count_ = 0;
+  std::vector<float> row_scales_;  // of int8 rows
   std::vector<uint32_t> row_offsets_{0};
   std::vector<uint16_t> expert_ids_;
   std::vector<float> expert_weights_;

@@ -10,8 +10,10 @@
 
 namespace expertmesh::base {
 
-enum class Dtype { kF32, kBf16, kInt8 };  // kInt8: weights and rows of the profile int8
-/// Of one element; the scales of int8 come on top.
+/// kInt8: weights and rows inside the profile int8. kInt8Row: rows on the wire only, with one f32
+/// scale per row (base/int8_row.h).
+enum class Dtype { kF32, kBf16, kInt8, kInt8Row };
+/// Of one element; scales come on top.
 inline constexpr size_t DtypeBytes(Dtype dtype) {
   return dtype == Dtype::kF32 ? 4 : dtype == Dtype::kBf16 ? 2 : 1;
 }
@@ -26,6 +28,7 @@ struct ExpertBatch {
   std::span<const uint16_t> expert_ids;   // [entries], ascending inside a row
   std::span<const float> expert_weights;  // [entries]
   std::span<const PartialNode> partials;  // ordered by (row, first_expert)
+  std::span<const float> row_scales;      // [row_count] with kInt8Row, else empty
 };
 
 }  // namespace expertmesh::base

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/base/crc32c.h"
+#include "services/base/int8_row.h"
 #include "services/base/status.h"
 #include "services/rpc/status.h"
 
@@ -21,12 +22,39 @@ constexpr size_t AlignUp(size_t bytes) {
 
 uint16_t ToBf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
-  return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+  const uint32_t quiet_nan = (bits >> 16) | 0x40u;
+  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  return static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet_nan : rounded);
 }
 
 absl::Status Malformed(std::string_view what) {
   return Error(Reason::kFrameMalformed, absl::StrCat("dispatch frame: ", std::string(what)));
+}
+
+// Loops over rows run in blocks of this many elements, whose fixed length the compiler can put into
+// vectors.
+constexpr size_t kBlock = 64;
+
+void RoundToBf16(const float* from, size_t count, uint16_t* to) {
+  size_t i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    for (size_t j = 0; j < kBlock; ++j) to[i + j] = ToBf16(from[i + j]);
+  }
+  for (; i < count; ++i) to[i] = ToBf16(from[i]);
+}
+
+// No value has all bits of `exponent`, which NaN and infinity have.
+template <class Bits>
+bool NoneHasAll(const Bits* values, size_t count, Bits exponent) {
+  Bits found = 0;
+  size_t i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    for (size_t j = 0; j < kBlock; ++j) {
+      found |= static_cast<Bits>((values[i + j] & exponent) == exponent ? 1 : 0);
+    }
+  }
+  for (; i < count; ++i) found |= static_cast<Bits>((values[i] & exponent) == exponent ? 1 : 0);
+  return found == 0;
 }
 
 template <class T>
@@ -36,17 +64,21 @@ std::span<const T> PartOf(const Buffer& payload, size_t offset, size_t count) {
 
 bool AllFinite(const std::byte* rows, size_t count, base::Dtype dtype) {
   if (dtype == base::Dtype::kBf16) {
-    const auto* values = reinterpret_cast<const uint16_t*>(rows);
-    for (size_t i = 0; i < count; ++i) {
-      if ((values[i] & 0x7F80u) == 0x7F80u) return false;
-    }
-    return true;
+    return NoneHasAll<uint16_t>(reinterpret_cast<const uint16_t*>(rows), count, 0x7F80u);
   }
-  const auto* values = reinterpret_cast<const uint32_t*>(rows);
-  for (size_t i = 0; i < count; ++i) {
-    if ((values[i] & 0x7F800000u) == 0x7F800000u) return false;
+  return NoneHasAll<uint32_t>(reinterpret_cast<const uint32_t*>(rows), count, 0x7F800000u);
+}
+
+absl::Status CheckInt8Rows(const base::ExpertBatch& batch, size_t hidden) {
+  for (const float scale : batch.row_scales) {
+    if (!std::isfinite(scale)) return Error(Reason::kNonFinite, "a row's scale is not finite");
+    if (scale < 0) return Malformed("a row's scale is negative");
   }
-  return true;
+  const auto* codes = reinterpret_cast<const int8_t*>(batch.rows);
+  bool lowest = false;
+  for (size_t i = 0; i < batch.row_count * hidden; ++i) lowest |= codes[i] == INT8_MIN;
+  if (lowest) return Malformed("-128 is no code of a row");
+  return absl::OkStatus();
 }
 
 absl::Status CheckRowExperts(const base::ExpertBatch& batch) {
@@ -177,7 +209,9 @@ absl::StatusOr<Frame> ParseFrame(Slices slices, BufferPool& pool) {
 PayloadLayout LayoutOf(size_t row_count, size_t hidden, base::Dtype dtype, size_t entries,
                        size_t partials) {
   PayloadLayout layout;
-  layout.row_offsets = AlignUp(row_count * hidden * DtypeBytes(dtype));
+  layout.row_scales = AlignUp(row_count * hidden * DtypeBytes(dtype));
+  const size_t scales = dtype == base::Dtype::kInt8Row ? row_count : 0;
+  layout.row_offsets = AlignUp(layout.row_scales + scales * sizeof(float));
   layout.expert_ids = AlignUp(layout.row_offsets + (row_count + 1) * sizeof(uint32_t));
   layout.expert_weights = AlignUp(layout.expert_ids + entries * sizeof(uint16_t));
   layout.partials = AlignUp(layout.expert_weights + entries * sizeof(float));
@@ -186,10 +220,14 @@ PayloadLayout LayoutOf(size_t row_count, size_t hidden, base::Dtype dtype, size_
 }
 
 base::Dtype FromProto(common::v1::Dtype dtype) {
-  return dtype == common::v1::DTYPE_BF16 ? base::Dtype::kBf16 : base::Dtype::kF32;
+  return dtype == common::v1::DTYPE_BF16       ? base::Dtype::kBf16
+         : dtype == common::v1::DTYPE_INT8_ROW ? base::Dtype::kInt8Row
+                                               : base::Dtype::kF32;
 }
 common::v1::Dtype ToProto(base::Dtype dtype) {
-  return dtype == base::Dtype::kBf16 ? common::v1::DTYPE_BF16 : common::v1::DTYPE_F32;
+  return dtype == base::Dtype::kBf16      ? common::v1::DTYPE_BF16
+         : dtype == base::Dtype::kInt8Row ? common::v1::DTYPE_INT8_ROW
+                                          : common::v1::DTYPE_F32;
 }
 
 DispatchFrame BuildDispatch(DispatchHeader header, std::span<const float> rows, size_t hidden,
@@ -209,16 +247,23 @@ DispatchFrame BuildDispatch(DispatchHeader header, std::span<const float> rows, 
     if (bytes > 0) std::memcpy(out + offset, data, bytes);
     end = offset + bytes;
   };
+  auto* scales = reinterpret_cast<float*>(out + layout.row_scales);
   for (size_t i = 0; i < row_index.size(); ++i) {
     const float* row = rows.data() + row_index[i] * hidden;
+    std::byte* to = out + i * hidden * DtypeBytes(dtype);
     if (dtype == base::Dtype::kF32) {
-      std::memcpy(out + i * hidden * sizeof(float), row, hidden * sizeof(float));
+      std::memcpy(to, row, hidden * sizeof(float));
+    } else if (dtype == base::Dtype::kInt8Row) {
+      scales[i] = base::QuantiseInt8Row({row, hidden}, reinterpret_cast<int8_t*>(to));
     } else {
-      auto* rounded = reinterpret_cast<uint16_t*>(out) + i * hidden;
-      for (size_t c = 0; c < hidden; ++c) rounded[c] = ToBf16(row[c]);
+      RoundToBf16(row, hidden, reinterpret_cast<uint16_t*>(to));
     }
   }
   end = row_index.size() * hidden * DtypeBytes(dtype);
+  if (dtype == base::Dtype::kInt8Row) {
+    std::memset(out + end, 0, layout.row_scales - end);
+    end = layout.row_scales + row_index.size() * sizeof(float);
+  }
   put(layout.row_offsets, row_offsets.data(), row_offsets.size_bytes());
   put(layout.expert_ids, expert_ids.data(), expert_ids.size_bytes());
   put(layout.expert_weights, expert_weights.data(), expert_weights.size_bytes());
@@ -243,8 +288,8 @@ absl::StatusOr<base::ExpertBatch> CheckDispatch(const DispatchFrame& frame) {
     return Error(Reason::kFrameVersion, absl::StrCat("frame version ", h.protocol_version(),
                                                      "; this worker speaks ", kProtocolVersion));
   }
-  if (h.row_dtype() != common::v1::DTYPE_F32 && h.row_dtype() != common::v1::DTYPE_BF16) {
-    return Error(Reason::kProfileMismatch, "row_dtype is neither F32 nor BF16");
+  if (ToProto(FromProto(h.row_dtype())) != h.row_dtype()) {
+    return Error(Reason::kProfileMismatch, "row_dtype is neither F32 nor BF16 nor INT8_ROW");
   }
   if (h.result_dtype() != common::v1::DTYPE_F32) {
     return Error(Reason::kProfileMismatch, "result_dtype is not F32");
@@ -269,6 +314,9 @@ absl::StatusOr<base::ExpertBatch> CheckDispatch(const DispatchFrame& frame) {
   batch.row_count = h.row_count();
   batch.row_dtype = dtype;
   batch.rows = frame.payload.data();
+  if (dtype == base::Dtype::kInt8Row) {
+    batch.row_scales = PartOf<float>(frame.payload, layout.row_scales, h.row_count());
+  }
   batch.row_offsets = PartOf<uint32_t>(frame.payload, layout.row_offsets, h.row_count() + 1);
   batch.expert_ids = PartOf<uint16_t>(frame.payload, layout.expert_ids, h.expert_entry_count());
   batch.expert_weights =
@@ -280,7 +328,9 @@ absl::StatusOr<base::ExpertBatch> CheckDispatch(const DispatchFrame& frame) {
   EM_RETURN_IF_ERROR(CheckRowExperts(batch));
   EM_RETURN_IF_ERROR(CheckPartials(batch));
   EM_RETURN_IF_ERROR(CheckLanes(h));
-  if (!AllFinite(batch.rows, batch.row_count * h.hidden_size(), dtype)) {
+  if (dtype == base::Dtype::kInt8Row) {
+    EM_RETURN_IF_ERROR(CheckInt8Rows(batch, h.hidden_size()));
+  } else if (!AllFinite(batch.rows, batch.row_count * h.hidden_size(), dtype)) {
     return Error(Reason::kNonFinite, "a row holds a NaN or an infinity");
   }
   return batch;

@@ -38,6 +38,7 @@ struct CombineFrame {
 /// Offsets of the payload's parts for given counts. All in bytes.
 struct PayloadLayout {
   size_t rows = 0;
+  size_t row_scales = 0;  // with kInt8Row; else no bytes
   size_t row_offsets = 0;
   size_t expert_ids = 0;
   size_t expert_weights = 0;
@@ -47,12 +48,12 @@ struct PayloadLayout {
 PayloadLayout LayoutOf(size_t row_count, size_t hidden, base::Dtype dtype, size_t entries,
                        size_t partials);
 
-base::Dtype FromProto(common::v1::Dtype dtype);  // kF32 for anything but BF16
+base::Dtype FromProto(common::v1::Dtype dtype);  // kF32 for anything but BF16 and INT8_ROW
 common::v1::Dtype ToProto(base::Dtype dtype);
 
 /// Builds the payload from f32 rows: `row_index[i]` picks row i of the frame from `rows`
-/// [*, hidden]; rows are rounded to `dtype` (nearest even). Fills counts, length and CRC of
-/// `header`.
+/// [*, hidden]; rows are rounded to `dtype` (nearest even; kInt8Row by base/int8_row.h). Fills
+/// counts, length and CRC of `header`.
 DispatchFrame BuildDispatch(DispatchHeader header, std::span<const float> rows, size_t hidden,
                             std::span<const uint32_t> row_index, base::Dtype dtype,
                             std::span<const uint32_t> row_offsets,

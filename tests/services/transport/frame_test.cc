@@ -10,6 +10,7 @@
 #include <random>
 
 #include "services/base/crc32c.h"
+#include "services/base/int8_row.h"
 #include "services/base/status.h"
 
 namespace expertmesh::transport {
@@ -102,6 +103,42 @@ TEST_F(FrameTest, RoundTripThroughTheWireInAnySlices) {
     EXPECT_TRUE(std::equal(batch->partials.begin(), batch->partials.end(), given_.partials.begin(),
                            given_.partials.end()));
   }
+}
+
+TEST_F(FrameTest, Int8RowsTravelWithOneScaleEach) {
+  for (size_t i = 0; i < kHidden; ++i) given_.rows[i] = 0.0f;
+  const DispatchFrame frame = Build(base::Dtype::kInt8Row);
+  const auto batch = CheckDispatch(frame);
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  EXPECT_EQ(batch->row_dtype, base::Dtype::kInt8Row);
+  ASSERT_EQ(batch->row_scales.size(), 5u);
+  EXPECT_EQ(batch->row_scales[0], 0.0f);
+  for (size_t r = 0; r < 5; ++r) {
+    std::vector<int8_t> codes(kHidden);
+    const float scale = base::QuantiseInt8Row(
+        std::span<const float>(given_.rows).subspan(r * kHidden, kHidden), codes.data());
+    EXPECT_EQ(batch->row_scales[r], scale);
+    EXPECT_EQ(std::memcmp(batch->rows + r * kHidden, codes.data(), kHidden), 0);
+  }
+}
+
+TEST_F(FrameTest, BadInt8RowsAreRefused) {
+  const auto refused = [&](size_t offset, auto value) {
+    DispatchFrame frame = Build(base::Dtype::kInt8Row);
+    const PayloadLayout at = LayoutOf(given_.index.size(), kHidden, base::Dtype::kInt8Row,
+                                      given_.experts.size(), given_.partials.size());
+    std::memcpy(frame.payload.data() + (sizeof(value) == 1 ? offset : at.row_scales + offset),
+                &value, sizeof(value));
+    frame.header.set_payload_crc32c(base::Crc32c(frame.payload.span()));
+    return base::ReasonOf(CheckDispatch(frame).status());
+  };
+  EXPECT_EQ(refused(3, int8_t{-128}), Reason::kFrameMalformed);
+  EXPECT_EQ(refused(4, -1.0f), Reason::kFrameMalformed);
+  EXPECT_EQ(refused(4, std::numeric_limits<float>::infinity()), Reason::kNonFinite);
+  EXPECT_EQ(refused(8, std::nanf("")), Reason::kNonFinite);
+  given_.rows[1] = std::nanf("");
+  EXPECT_EQ(base::ReasonOf(CheckDispatch(Build(base::Dtype::kInt8Row)).status()),
+            Reason::kNonFinite);
 }
 
 TEST_F(FrameTest, RowsAreRoundedToNearestEven) {
