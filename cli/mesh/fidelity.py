@@ -24,6 +24,8 @@ measure. Goldens and their format: `tests/parity/README.md`; how they were made:
   token, golden against ours; limit with forced selections: 2e-4.
 * `reference` is the naive C++ in float32, `exact-f32` and `bf16` are the profiles of the runtime,
   `mesh` is router, attention worker and three expert workers over gRPC.
+* Against an engine that is not ours, on the same weights as GGUF: `./mesh bench logits`,
+  [benchmarks.md](benchmarks.md).
 """
 
 
