@@ -24,7 +24,7 @@ def context(options: Options) -> None:
     read = floor(options)
     report.facts["stream_read_gb_s"] = read / 1e9
     lines = tool("expertmesh-bench-model", "context", options.profile, str(sum(options.threads)),
-                 str(3 if options.quick else 9), str(SHORTEST), *map(str, lengths))
+                 str(9 if options.quick else 21), str(SHORTEST), *map(str, lengths))
     step = {(line["layers"], line["length"]): line["step_ms"] for line in lines}
 
     def grown(kind: str, length: int) -> float:

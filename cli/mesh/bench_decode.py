@@ -98,12 +98,16 @@ def distinct_experts(options: Options, directory: Path, work: Workload) -> float
     return float(found[0]["distinct_experts"])
 
 
+def batch_flags(count: int) -> tuple[str, ...]:
+    """Lets the attention worker take all lanes into one step."""
+    return ("--max-batch", str(max(16, count)))
+
+
 def against_peer(name: str, options: Options, lane_counts: tuple[int, ...], limits: str) -> None:
     """Tokens a second of a mesh per transport beside the peer, for each number of lanes."""
     directory = options.directory()
     shown = model.show(directory)
     report = Report(name, options, limits)
-    report.facts["stream_read_gb_s"] = floor(options) / 1e9
     gguf = bench_peer.gguf(directory, options.profile) if options.peer else None
     for lanes in lane_counts:
         work = Workload(options, shown, lanes)
@@ -120,22 +124,24 @@ def against_peer(name: str, options: Options, lane_counts: tuple[int, ...], limi
                     {"lanes": lanes, "chosen": settings, "tried": tried})
                 sides["peer"] = lambda number: peer_rate(peer.play(work.requests(number)), lanes)
             for transport in options.transports:
-                mesh = stack.enter_context(Mesh(transport, options, directory, transport))
+                mesh = stack.enter_context(Mesh(transport, options, directory, transport,
+                                                flags=batch_flags(lanes)))
                 sides[transport] = lambda number, mesh=mesh: decode_rate(
                     mesh.play(work.requests(number)))
             for side in sides.values():
                 side(WARM_UP)
+            sides["floor"] = lambda _: floor(options)
             figures = alternate(sides, options.rounds)
-        distinct = distinct_experts(options, directory, work)
-        row["distinct_experts"] = distinct
+        row["distinct_experts"] = distinct = distinct_experts(options, directory, work)
+        row["stream_read_gb_s"] = statistics.median(figures["floor"]) / 1e9
         for side, rates in figures.items():
-            row[f"{side}_tok_s"] = statistics.median(rates)
+            if side != "floor":
+                row[f"{side}_tok_s"] = statistics.median(rates)
         for transport in options.transports:
             if gguf is not None:
                 row[f"{transport}/peer"] = ratio(figures, transport, "peer")
-            row[f"{transport}_read_share"] = (
-                step_bytes(shown, distinct) * row[f"{transport}_tok_s"] / lanes
-                / (report.facts["stream_read_gb_s"] * 1e9))
+            row[f"{transport}_read_share"] = ratio(figures, transport, "floor") * \
+                step_bytes(shown, distinct) / lanes
         report.add(**row)
     report.finish()
 
@@ -160,7 +166,6 @@ def prefill(options: Options) -> None:
     tokens = 128 if options.quick else PREFILL_TOKENS
     work = Workload(options, shown, 1)
     report = Report("prefill", options, "8 bits: >= 1.5 of the peer; PSS / weights <= 1.25")
-    report.facts["stream_read_gb_s"] = floor(options) / 1e9
     row: dict[str, Any] = {"prompt": tokens}
     with ExitStack() as stack:
         sides = {}
@@ -213,7 +218,8 @@ def mesh_tax(options: Options) -> None:
         with ExitStack() as stack:
             sides = {}
             for transport in ("inproc", *options.transports):
-                mesh = stack.enter_context(Mesh(transport, options, directory, transport))
+                mesh = stack.enter_context(Mesh(transport, options, directory, transport,
+                                                flags=batch_flags(count)))
                 sides[transport] = lambda number, mesh=mesh, work=work: decode_rate(
                     mesh.play(work.requests(number)))
             for side in sides.values():

@@ -6,6 +6,7 @@ from __future__ import annotations
 from mesh import bench_peer, model
 from mesh.bench_run import RESULTS, Options, Report, random_lanes, tool, write_requests
 from mesh.bench_sides import Peer
+from mesh.errors import MeshError
 
 TOKENS, QUICK_TOKENS = 256, 48
 # How the peer computes attention from each form of kv_b.
@@ -15,6 +16,8 @@ FORMS = {"split": {"threads": 2, "mla": 1, "flash_attention": False, "fused_moe"
 
 def logits(options: Options) -> None:
     """Teacher-forced random tokens, one lane."""
+    if not options.peer:
+        raise MeshError("logits has nothing to compare with without the peer", 2)
     directory = options.directory()
     vocab = int(model.show(directory)["vocab_size"])
     count = QUICK_TOKENS if options.quick else TOKENS

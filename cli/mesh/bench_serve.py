@@ -175,7 +175,7 @@ def trace(options: Options) -> None:
     """Replays a trace of requests, scaled, with and without the prefix cache."""
     directory = options.directory()
     shown = model.show(directory)
-    scale, stretch = (64, 0.1) if options.quick else (64, 4.0)
+    scale, stretch = (64, 0.5) if options.quick else (64, 4.0)
     chosen = read_trace(options.file or TRACE, REQUESTS)
     if options.quick:
         blocks = PAGE_TOKENS // (BLOCK_TOKENS // scale) + 1

@@ -25,6 +25,8 @@ measure. Goldens and their format: `tests/parity/README.md`; how they were made:
   5e-3.
 * `reference` is the naive C++ in float32, `exact-f32`, `bf16` and `int8` are the profiles of the
   runtime, `mesh` is router, attention worker and three expert workers over gRPC.
+* Against an engine that is not ours, on the same weights as GGUF: `./mesh bench logits`,
+  [benchmarks.md](benchmarks.md).
 """
 
 

@@ -174,8 +174,8 @@ class Runner {
   std::unique_ptr<model::AttentionModel> model_;
   std::unique_ptr<model::ExpertSlice> slice_;
   std::unique_ptr<model::LocalExperts> local_;
+  std::unique_ptr<model::PagePool> pages_;  // outlives the lanes
   std::vector<Lane> lanes_;
-  std::unique_ptr<model::PagePool> pages_;
 };
 
 // Two layers with the attention of bench-1b-full and little else.
