@@ -28,7 +28,7 @@ struct ExpertBatch {
   std::span<const uint16_t> expert_ids;   // [entries], ascending inside a row
   std::span<const float> expert_weights;  // [entries]
   std::span<const PartialNode> partials;  // ordered by (row, first_expert)
-  std::span<const float> row_scales;      // [row_count] with kInt8Row, else empty
+  std::span<const float> row_scales = {};  // [row_count] with kInt8Row, else empty
 };
 
 }  // namespace expertmesh::base

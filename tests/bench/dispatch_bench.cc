@@ -103,7 +103,8 @@ int Serve(uint32_t begin, uint32_t end, const std::string& address) {
       [&](absl::StatusOr<transport::DispatchFrame> f, transport::Reply r) {
         engine.OnFrame(std::move(f), std::move(r));
       },
-      [&] { return engine.Describe(); }, rings->get());
+      [&](const expert::v1::DescribeRequest& request) { return engine.Describe(request.load()); },
+      rings->get());
   auto server = rpc::Server::Start({address, &metrics}, {&service});
   if (!server.ok()) return 1;
   for (;;) pause();
