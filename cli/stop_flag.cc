@@ -25,6 +25,7 @@ StopFlag::StopFlag() {
 StopFlag::~StopFlag() {
   sigaction(SIGINT, &old_interrupt, nullptr);
   sigaction(SIGTERM, &old_terminate, nullptr);
+  is_set = 0;
 }
 
 bool StopFlag::IsSet() { return is_set != 0; }

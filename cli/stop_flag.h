@@ -12,7 +12,7 @@ class StopFlag {
   StopFlag(const StopFlag&) = delete;
   StopFlag& operator=(const StopFlag&) = delete;
 
-  /// Whether a signal came since construction.
+  /// Whether a signal came since construction; false when none lives.
   static bool IsSet();
 };
 

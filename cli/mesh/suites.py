@@ -66,7 +66,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0,
                         help="fuzz: repeat a run (0: a new one); parity: fresh weights")
     parser.add_argument("--update", action="store_true",
-                        help="parity, mutation, demo: write the page of docs/ instead of comparing it")
+                        help="parity, mutation, demo: write the page of docs/ instead of "
+                             "comparing it")
     parser.add_argument("--seconds", type=int,
                         help=f"fuzz: seconds per target (default: {FUZZ_SECONDS}; "
                              f"{FUZZ_SECONDS_BESIDE} where no suite is named)")

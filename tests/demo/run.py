@@ -1,7 +1,7 @@
 """What models/demo must show, asked through running meshes with `expertmesh eval`.
 
-Run by `./mesh test demo`; with --update the figures go into docs/demo-model.md. Every mesh is of five
-processes, with two pools of experts.
+Run by `./mesh test demo`; with --update the figures go into docs/demo-model.md. Every mesh has
+a process of each kind, and two pools of experts.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Report:
     def table(self) -> str:
         """Markdown."""
         lines = ["| what | figure | asked |", "|---|---|---|"]
-        lines += [f"| {what} | {figure} | {asked or '–'} |" for what, figure, asked, _ in self.rows]
+        lines += [f"| {what} | {figure} | {asked or '–'} |"
+                  for what, figure, asked, _ in self.rows]
         return "\n".join(lines)
 
 
@@ -144,8 +145,9 @@ def arithmetic(report: Report, mesh: Mesh) -> None:
                         str(SETS / "text.jsonl"))
     report.add("bf16 against exact-f32: mean KL", f"{found['mean_kl']:.1e}", "at most 1e-3",
                found["mean_kl"] <= 1e-3)
-    report.add("bf16 against exact-f32: same likeliest token", f"{100 * found['top1_agreement']:.2f} %",
-               "at least 99 %", found["top1_agreement"] >= 0.99)
+    report.add("bf16 against exact-f32: same likeliest token",
+               f"{100 * found['top1_agreement']:.2f} %", "at least 99 %",
+               found["top1_agreement"] >= 0.99)
 
 
 def stored_forms(report: Report, mesh: Mesh, folder: Path) -> None:

@@ -1,5 +1,5 @@
-// Bodies of every door that takes a prompt, and generation_config.json: a checked request or an error
-// that a person can read.
+// Bodies of every door that takes a prompt, and generation_config.json: a checked request or an
+// error that a person can read.
 #include <cmath>
 #include <variant>
 
@@ -32,7 +32,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Check(gateway::ParseResponsesRequest(fuzz::Text(data, size)));
   fuzz::Check(gateway::ParseMessagesRequest(fuzz::Text(data, size)));
   if (const auto defaults = gateway::ParseSamplingDefaults(fuzz::Text(data, size)); defaults.ok()) {
-    fuzz::Require(std::isfinite(defaults->temperature) && defaults->temperature >= 0, "temperature");
+    const float temperature = defaults->temperature;
+    fuzz::Require(std::isfinite(temperature) && temperature >= 0, "temperature");
     fuzz::Require(defaults->top_p > 0 && defaults->top_p <= 1, "top_p");
   }
   return 0;

@@ -1,4 +1,4 @@
-"""python -m tools.train run FOLDER | export FOLDER OUT | evaluation FOLDER OUT | plots …: see README.md."""
+"""python -m tools.train run | export | evaluation | plots: see README.md."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def _edit_questions(corpus: Corpus) -> list[Question]:
 
 
 def write(folder: Path, corpus: Corpus) -> None:
-    """recall.jsonl, edit.jsonl, outside.jsonl, text.jsonl and long_text.jsonl. In texts only tokens of answers
-    weigh; in long ones only those behind the first 256 positions."""
+    """recall.jsonl, edit.jsonl, outside.jsonl, text.jsonl and long_text.jsonl. In texts only
+    tokens of answers weigh; in long ones only those behind the first 256 positions."""
     plain = Corpus(corpus.tokenizer, corpus.facts, corpus.seed, exchanged=0.0)
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[dict[str, Any]]] = {

@@ -194,7 +194,8 @@ def arithmetic(draw: random.Random) -> tuple[str, str]:
     else:
         a, b = draw.randint(0, 10), draw.randint(0, 10)
         asked, said = f"{a} times {b}", f"{a} times {b} is {a * b}."
-    return draw.choice(("What is {}?", "How much is {}?", "Tell me what {} is.")).format(asked), said
+    question = draw.choice(("What is {}?", "How much is {}?", "Tell me what {} is."))
+    return question.format(asked), said
 
 
 def story(draw: random.Random) -> tuple[str, str]:

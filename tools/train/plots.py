@@ -1,4 +1,4 @@
-"""Pictures of a trained model: loss, load of the experts, gate of the memory, selected positions."""
+"""Pictures of a trained model: loss, load of the experts, gate of the memory, selection."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ SOURCES = {
     "wordnet": Source("debian:wordnet-base", "WordNet 3.0 licence (permissive, by notice)",
                       "short definitions of nouns"),
     "own": Source("", "Apache-2.0, as this repository",
-                  "phrasings, small talk, arithmetic, units, stories, the project, outside questions"),
+                  "phrasings, small talk, arithmetic, units, stories, the project, "
+                  "outside questions"),
 }
 WORDNET = Path("/usr/share/wordnet")
 

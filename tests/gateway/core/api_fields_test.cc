@@ -189,7 +189,8 @@ const std::vector<Row> kMessagesRows = {
 const std::vector<DoorTable> kTables = {
     {"/v1/chat/completions", R"({"model":"m","messages":[{"role":"user","content":"hi"}])",
      Parse<ParseChatRequest>, kChatRows},
-    {"/v1/completions", R"({"model":"m","prompt":"hi")", Parse<ParseCompletionRequest>, kCompletionRows},
+    {"/v1/completions", R"({"model":"m","prompt":"hi")", Parse<ParseCompletionRequest>,
+     kCompletionRows},
     {"/v1/responses", R"({"model":"m","input":"hi")", Parse<ParseResponsesRequest>, kResponsesRows},
     {"/anthropic/v1/messages",
      R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}])", ParseMessages,
