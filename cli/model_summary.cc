@@ -204,25 +204,25 @@ std::string SummaryJson(const ModelSummary& summary) {
   json::object formats;
   for (const FormatSize& format : summary.formats) formats[View(format.name)] = format.bytes;
   const uint64_t kv = summary.kv_elements_per_token;
-  return json::serialize(json::object{
-             {"directory", View(summary.directory)},
-             {"model_type", View(c.model_type)},
-             {"revision", View(summary.revision)},
-             {"parameters", summary.total.parameters},
-             {"active_parameters", summary.total.active},
-             {"bytes", summary.total.bytes},
-             {"parts", std::move(parts)},
-             {"formats", std::move(formats)},
-             {"kv_elements_per_token", kv},
-             {"kv_bytes_per_token",
-              json::object{{"exact-f32", kv * 4}, {"bf16", kv * 2}, {"int8", kv * 2}}},
-             {"layers", c.num_hidden_layers},
-             {"experts", c.n_routed_experts},
-             {"experts_per_token", c.num_experts_per_tok},
-             {"context_tokens", c.max_position_embeddings},
-             {"vocab_size", c.vocab_size},
-             {"unused_tensors", summary.unused_tensors},
-             {"unused_bytes", summary.unused_bytes}}) +
+  return json::serialize(
+             json::object{{"directory", View(summary.directory)},
+                          {"model_type", View(c.model_type)},
+                          {"revision", View(summary.revision)},
+                          {"parameters", summary.total.parameters},
+                          {"active_parameters", summary.total.active},
+                          {"bytes", summary.total.bytes},
+                          {"parts", std::move(parts)},
+                          {"formats", std::move(formats)},
+                          {"kv_elements_per_token", kv},
+                          {"kv_bytes_per_token",
+                           json::object{{"exact-f32", kv * 4}, {"bf16", kv * 2}, {"int8", kv * 2}}},
+                          {"layers", c.num_hidden_layers},
+                          {"experts", c.n_routed_experts},
+                          {"experts_per_token", c.num_experts_per_tok},
+                          {"context_tokens", c.max_position_embeddings},
+                          {"vocab_size", c.vocab_size},
+                          {"unused_tensors", summary.unused_tensors},
+                          {"unused_bytes", summary.unused_bytes}}) +
          "\n";
 }
 

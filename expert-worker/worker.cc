@@ -55,9 +55,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
       [core](absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply) {
         core->OnFrame(std::move(frame), std::move(reply));
       },
-      [core](const expert::v1::DescribeRequest& request) {
-        return core->Describe(request.load());
-      },
+      [core](const expert::v1::DescribeRequest& request) { return core->Describe(request.load()); },
       worker->rings_.get());
   EM_ASSIGN_OR_RETURN(worker->server_,
                       rpc::Server::Start({options.listen, &metrics}, {worker->service_.get()}));

@@ -23,7 +23,7 @@ struct GatewayOptions {
   std::string served_model_name = {};       // empty: the directory's name
   std::vector<std::string> overrides = {};  // "key=value" of config.json, as the workers'
   std::string chat_encoding = "auto";
-  bool generation_config = true;  // defaults of sampling from generation_config.json
+  bool generation_config = true;       // defaults of sampling from generation_config.json
   std::string listen = "127.0.0.1:0";  // gRPC
   HttpServer::Options http = {};
   std::vector<std::string> routers = {};

@@ -137,9 +137,8 @@ absl::StatusOr<std::unique_ptr<AttentionModel>> Decoder::Load(const Options& opt
   const Config& config = model->config_;
   EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                       Checkpoint::Open(options.directory));
-  EM_ASSIGN_OR_RETURN(model->revision_,
-                      checkpoint->Revision(RevisionOptions(
-                                              options.masked_gate_group_zero, options.overrides)));
+  EM_ASSIGN_OR_RETURN(model->revision_, checkpoint->Revision(RevisionOptions(
+                                            options.masked_gate_group_zero, options.overrides)));
   const PackedKey key{options.directory, model->revision_, model->profile_.name, "attention",
                       options.packed_file_bytes_min};
   EM_RETURN_IF_ERROR(LoadPacked(key, model->arena_, [&](PackedWeights* packed) {

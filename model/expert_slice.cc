@@ -173,9 +173,8 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& op
   EM_RETURN_IF_ERROR(slice->MarkHosted(options.experts));
   EM_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                       Checkpoint::Open(options.directory));
-  EM_ASSIGN_OR_RETURN(slice->revision_,
-                      checkpoint->Revision(RevisionOptions(
-                                              options.masked_gate_group_zero, options.overrides)));
+  EM_ASSIGN_OR_RETURN(slice->revision_, checkpoint->Revision(RevisionOptions(
+                                            options.masked_gate_group_zero, options.overrides)));
   const PackedKey key{options.directory, slice->revision_, slice->profile_.name, slice->PartName(),
                       options.packed_file_bytes_min};
   EM_RETURN_IF_ERROR(LoadPacked(key, slice->arena_, [&](PackedWeights* packed) {

@@ -23,11 +23,11 @@ struct ExpertBatch {
   uint32_t layer = 0;
   size_t row_count = 0;
   Dtype row_dtype = Dtype::kF32;
-  const std::byte* rows = nullptr;        // [row_count, hidden] of row_dtype, 64-aligned
-  std::span<const uint32_t> row_offsets;  // [row_count + 1]
-  std::span<const uint16_t> expert_ids;   // [entries], ascending inside a row
-  std::span<const float> expert_weights;  // [entries]
-  std::span<const PartialNode> partials;  // ordered by (row, first_expert)
+  const std::byte* rows = nullptr;         // [row_count, hidden] of row_dtype, 64-aligned
+  std::span<const uint32_t> row_offsets;   // [row_count + 1]
+  std::span<const uint16_t> expert_ids;    // [entries], ascending inside a row
+  std::span<const float> expert_weights;   // [entries]
+  std::span<const PartialNode> partials;   // ordered by (row, first_expert)
   std::span<const float> row_scales = {};  // [row_count] with kInt8Row, else empty
 };
 

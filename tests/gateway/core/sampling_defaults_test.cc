@@ -40,11 +40,10 @@ TEST(SamplingDefaults, WithoutSamplingTheAnswerIsGreedy) {
 }
 
 TEST(SamplingDefaults, WhatIsOutOfRangeIsNamed) {
-  for (const auto& [text, named] : {std::tuple(R"({"temperature":3})", "temperature"),
-                                    std::tuple(R"({"top_p":0})", "top_p"),
-                                    std::tuple(R"({"top_k":-1})", "top_k"),
-                                    std::tuple(R"({"do_sample":"yes"})", "do_sample"),
-                                    std::tuple("[1]", "JSON"), std::tuple("{", "JSON")}) {
+  for (const auto& [text, named] :
+       {std::tuple(R"({"temperature":3})", "temperature"), std::tuple(R"({"top_p":0})", "top_p"),
+        std::tuple(R"({"top_k":-1})", "top_k"), std::tuple(R"({"do_sample":"yes"})", "do_sample"),
+        std::tuple("[1]", "JSON"), std::tuple("{", "JSON")}) {
     const auto defaults = ParseSamplingDefaults(text);
     EXPECT_EQ(base::ReasonOf(defaults.status()), base::Reason::kInvalidArgument) << text;
     EXPECT_THAT(std::string(defaults.status().message()), HasSubstr(named)) << text;
