@@ -88,6 +88,7 @@ absl::StatusOr<PackedHeader> ParsePackedHeader(std::span<const std::byte> bytes,
   header.key.assign(reinterpret_cast<const char*>(bytes.data()) + kPackedPrefixBytes, p.key_bytes);
   header.weight_bytes = p.weight_bytes;
   header.checksums.resize(p.chunks);
+  if (p.chunks == 0) return header;  // no weights, nothing to copy to
   std::memcpy(header.checksums.data(), bytes.data() + kPackedPrefixBytes + p.key_bytes,
               p.chunks * sizeof(uint32_t));
   return header;

@@ -162,5 +162,12 @@ TEST(PackedHeader, ReadsWhatItWrote) {
             base::Reason::kBadCheckpoint);
 }
 
+TEST(PackedHeader, ReadsOneWithoutWeights) {  // found by the fuzzer
+  const std::string text = WritePackedHeader({"key", 0, {}});
+  const auto again = ParsePackedHeader(std::as_bytes(std::span(text)), text.size());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->checksums.empty());
+}
+
 }  // namespace
 }  // namespace expertmesh::model
