@@ -125,7 +125,7 @@ void EvalFlags::AddMemoryEdit(CLI::App& eval, Command& command) {
       "Example:\n"
       "  expertmesh eval memory-edit --url http://127.0.0.1:8080 --server 127.0.0.1:7100 \\\n"
       "    --store 127.0.0.1:7300 --model models/demo --questions facts.jsonl \\\n"
-      "    --first France --second Japan");
+      "    --first France --second Brazil");
   edit->callback([&] { command = [this](const Output& o) { return EvalMemoryEdit(edit_, o); }; });
 }
 

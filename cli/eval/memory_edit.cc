@@ -176,6 +176,12 @@ absl::Status Measure(const MemoryEditOptions& options, const EditPlan& plan, con
   EM_ASSIGN_OR_RETURN(const uint32_t leases, editor.Leases(report.old_version));
   report.lane_ran_on = leases > 0;
   EM_RETURN_IF_ERROR(lane.End(report));
+  if (!report.lane_differs) {
+    return base::Error(base::Reason::kInvalidArgument,
+                       absl::StrCat("--server computes the same with version ", report.new_version,
+                                    " as before: does it read from ", options.store,
+                                    "? Nothing was measured; the old version is current again"));
+  }
   EM_ASSIGN_OR_RETURN(answers.edited, asker.Ask(prompts, "eval memory-edit: edited", err));
   std::move(restore).Cancel();
   if (!options.keep) {

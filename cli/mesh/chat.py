@@ -50,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
     model = model or first_model(url)
     messages = [{"role": "system", "content": args.system}] if args.system else []
     if args.prompt:
-        messages.append({"role": "user", "content": " ".join(args.prompt)})
+        question = " ".join(args.prompt)
+        if not question.strip():
+            raise MeshError("there is nothing to ask; leave the prompt out for a conversation", 2)
+        messages.append({"role": "user", "content": question})
         stream_answer(url, model, messages, args)
         return 0
     converse(url, model, messages, args)
@@ -62,10 +65,13 @@ def converse(url: str, model: str, messages: list[dict[str, str]],
     """Questions from the terminal; a turn that fails is told and left out."""
     while True:
         try:
-            question = input("> ")
+            question = input("> " if sys.stdin.isatty() else "")
         except (EOFError, KeyboardInterrupt):
-            print()
+            if sys.stdin.isatty():
+                print()
             return
+        if not question.strip():
+            continue
         turn = [*messages, {"role": "user", "content": question}]
         try:
             answer = stream_answer(url, model, turn, args)
@@ -146,7 +152,8 @@ def print_events(response: http.client.HTTPResponse) -> str:
             show(text)
         if event.get("usage"):
             usage = event["usage"]
-            print(f"\n[{usage['prompt_tokens']} prompt + {usage['completion_tokens']} answer "
+            show("\n")
+            print(f"[{usage['prompt_tokens']} prompt + {usage['completion_tokens']} answer "
                   "tokens]", file=sys.stderr)
     show("\n")
     raise MeshError("the stream ended before the answer did; look: ./mesh status")

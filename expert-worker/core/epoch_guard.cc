@@ -14,11 +14,12 @@ void EpochGuard::Learn(const EpochId& epoch) {
   if (newest_ && std::tie(epoch.term, epoch.number) < std::tie(newest_->term, newest_->number)) {
     return;
   }
+  if (newest_ && *newest_ != epoch) previous_ = newest_;
   newest_ = epoch;
 }
 
 absl::Status EpochGuard::Admit(const EpochId& epoch) const {
-  if (!newest_) return absl::OkStatus();
+  if (!newest_ || epoch == previous_) return absl::OkStatus();
   const bool stale = epoch.term < newest_->term ||
                      (epoch.term == newest_->term && epoch.number + 1 < newest_->number);
   if (stale) {

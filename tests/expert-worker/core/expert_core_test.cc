@@ -51,6 +51,18 @@ TEST(EpochGuardTest, RefusesOldTermsAndRetiredNumbers) {
   EXPECT_EQ(base::ReasonOf(guard.Admit({2, 5, 98})), Reason::kEpochMismatch);
 }
 
+TEST(EpochGuardTest, WhatWasTheNewestUntilNowIsServedAfterAChangeOfRouter) {
+  EpochGuard guard;
+  guard.Learn({1, 1, 7});
+  guard.Learn({2, 1, 8});
+  guard.Learn({2, 1, 8});  // told again
+  EXPECT_TRUE(guard.Admit({1, 1, 7}).ok());
+  EXPECT_EQ(base::ReasonOf(guard.Admit({1, 1, 9})), Reason::kEpochStale);
+  EXPECT_EQ(base::ReasonOf(guard.Admit({1, 2, 7})), Reason::kEpochStale);
+  guard.Learn({2, 2, 8});
+  EXPECT_EQ(base::ReasonOf(guard.Admit({1, 1, 7})), Reason::kEpochStale);
+}
+
 TEST(EpochGuardTest, ALateViewDoesNotTurnTheClockBack) {
   EpochGuard guard;
   guard.Learn({2, 5, 99});
