@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def default() -> Path:
     return ROOT / "models" / "demo"
 
 
-def show(model: Path, overrides: list[str]) -> dict[str, Any]:
+def show(model: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What `expertmesh model show` says with keys of config.json overridden ("KEY=VALUE"); checks
     the directory and caches its revision."""
     flags = [f"--override={word}" for word in overrides]
