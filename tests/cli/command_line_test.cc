@@ -1,4 +1,3 @@
-#include "cli/command_line.h"
 
 #include <gtest/gtest.h>
 
@@ -8,24 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "tests/cli/run_expertmesh.h"
 #include "tests/support/temp_dir.h"
 
 namespace expertmesh::cli {
 namespace {
-
-struct Outcome {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-Outcome Expertmesh(std::vector<std::string> words) {
-  std::vector<const char*> argv = {"expertmesh"};
-  for (const std::string& word : words) argv.push_back(word.c_str());
-  std::ostringstream out, err;
-  const int code = RunCommandLine(static_cast<int>(argv.size()), argv.data(), out, err);
-  return {code, out.str(), err.str()};
-}
 
 void ExpectOneErrorLine(const Outcome& outcome) {
   EXPECT_EQ(outcome.code, 1);

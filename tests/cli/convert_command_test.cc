@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/command_line.h"
 #include "cli/stop_flag.h"
 #include "model/writer/converter.h"
 #include "services/base/status.h"
+#include "tests/cli/run_expertmesh.h"
 #include "tests/support/child_process.h"
 #include "tests/support/temp_dir.h"
 
@@ -18,20 +18,6 @@ namespace expertmesh::cli {
 namespace {
 
 using std::chrono::seconds;
-
-struct Outcome {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-Outcome Expertmesh(std::vector<std::string> words) {
-  std::vector<const char*> argv = {"expertmesh"};
-  for (const std::string& word : words) argv.push_back(word.c_str());
-  std::ostringstream out, err;
-  const int code = RunCommandLine(static_cast<int>(argv.size()), argv.data(), out, err);
-  return {code, out.str(), err.str()};
-}
 
 size_t EntriesOf(const std::string& directory) {
   const std::filesystem::directory_iterator begin(directory);

@@ -6,25 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "cli/command_line.h"
+#include "tests/cli/run_expertmesh.h"
 #include "tests/support/temp_dir.h"
 
 namespace expertmesh::cli {
 namespace {
-
-struct Outcome {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-Outcome Expertmesh(std::vector<std::string> words) {
-  std::vector<const char*> argv = {"expertmesh"};
-  for (const std::string& word : words) argv.push_back(word.c_str());
-  std::ostringstream out, err;
-  const int code = RunCommandLine(static_cast<int>(argv.size()), argv.data(), out, err);
-  return {code, out.str(), err.str()};
-}
 
 class ExportCommand : public testing::Test {
  protected:

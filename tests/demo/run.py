@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,23 +119,19 @@ def without_memory(report: Report, with_it: float, folder: Path) -> None:
                "at most 60 % of recall with it", share["share"] <= 0.6 * with_it)
 
 
-def beside(report: Report, mesh: Mesh, name: str, options: tuple[str, ...], texts: str,
-           judge: Callable[[dict[str, Any]], None]) -> None:
-    """Compares `mesh` (the reference) with a variant of it."""
-    del report
+def beside(mesh: Mesh, name: str, texts: str, *options: str) -> dict[str, Any]:
+    """Compares a variant with `mesh`, the reference."""
     with running(name, *options) as other:
-        judge(measure("compare", "--server", other.server, "--reference", mesh.server, "--texts",
-                      str(SETS / texts)))
+        return measure("compare", "--server", other.server, "--reference", mesh.server, "--texts",
+                       str(SETS / texts))
 
 
 def selection(report: Report, mesh: Mesh) -> None:
     """64 positions against all of them, from position 256 on."""
-    def judge(found: dict[str, Any]) -> None:
-        ratio = 1 / found["perplexity_ratio"]
-        report.add("perplexity, 64 positions selected / all (`index_topk=null`), positions 256 to "
-                   "1,023", f"{ratio:.4f}", "within 1 %", abs(ratio - 1) <= 0.01)
-
-    beside(report, mesh, "dense", ("--override", "index_topk=null"), "long_text.jsonl", judge)
+    found = beside(mesh, "dense", "long_text.jsonl", "--override", "index_topk=null")
+    ratio = 1 / found["perplexity_ratio"]
+    report.add("perplexity, 64 positions selected / all (`index_topk=null`), positions 256 to "
+               "1,023", f"{ratio:.4f}", "within 1 %", abs(ratio - 1) <= 0.01)
 
 
 def arithmetic(report: Report, mesh: Mesh) -> None:
@@ -156,14 +152,11 @@ def stored_forms(report: Report, mesh: Mesh, folder: Path) -> None:
         directory = folder / form
         subprocess.run([str(TOOL), "model", "convert", "--from", str(MODEL), "--out",
                         str(directory), "--to", form], check=True, stdout=subprocess.DEVNULL)
-
-        def judge(found: dict[str, Any], form: str = form, limit: float | None = limit) -> None:
-            ratio = found["perplexity_ratio"]
-            report.add(f"perplexity, weights in {form} / bf16",
-                       f"{ratio:.4f}, KL {found['mean_kl']:.1e}",
-                       f"at most {limit}" if limit else "", ratio <= limit if limit else None)
-
-        beside(report, mesh, form, ("--model", str(directory)), "text.jsonl", judge)
+        found = beside(mesh, form, "text.jsonl", "--model", str(directory))
+        ratio = found["perplexity_ratio"]
+        report.add(f"perplexity, weights in {form} / bf16",
+                   f"{ratio:.4f}, KL {found['mean_kl']:.1e}",
+                   f"at most {limit}" if limit else "", ratio <= limit if limit else None)
 
 
 def memory_edit(report: Report, mesh: Mesh) -> None:

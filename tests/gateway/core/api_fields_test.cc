@@ -2,10 +2,9 @@
 // what the gateway does not do.
 #include <gtest/gtest.h>
 
-#include <functional>
-
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
