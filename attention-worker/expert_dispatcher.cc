@@ -48,7 +48,7 @@ void ExpertDispatcher::SetView(const PlacementView& view) {
     if (!wanted.contains(name)) transport_->RemovePeer(name);
   }
   for (const auto& [name, replica] : wanted) {
-    transport_->AddPeer({name, replica.incarnation, replica.address});
+    transport_->AddPeer({name, replica.incarnation, replica.address, replica.frames});
   }
   bell_.Ring();
 }

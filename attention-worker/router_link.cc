@@ -46,7 +46,8 @@ PlacementView ToPlacementView(const router::v1::View& view) {
     for (const std::string& name : from_pool.replicas()) {
       const auto it = experts.find(name);
       if (it == experts.end()) continue;
-      pool.replicas.push_back({name, it->second->incarnation(), it->second->address()});
+      pool.replicas.push_back(
+          {name, it->second->incarnation(), it->second->address(), it->second->frames_address()});
     }
     placement.pools.push_back(std::move(pool));
   }

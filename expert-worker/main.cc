@@ -5,10 +5,12 @@
 
 #include "expert-worker/worker.h"
 #include "services/lifecycle/process.h"
+#include "services/rpc/polling.h"
 #include "services/telemetry/metrics.h"
 
 int main(int argc, char** argv) {
   using namespace expertmesh;
+  rpc::PollOwnConnections();
   CLI::App app("Serves a slice of the routed experts of a model over expert.v1 (gRPC).");
   lifecycle::ProcessOptions process_options;
   process_options.role = "expert-worker";
@@ -21,6 +23,9 @@ int main(int argc, char** argv) {
   app.add_option("--slice", options.slice, "Experts hosted, e.g. 0-15 or 0-3,8-11; default: all");
   app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
       ->capture_default_str();
+  app.add_option("--listen-frames", options.listen_frames,
+                 "gRPC address of dispatch frames; default: beside --listen, a socket PATH.frames "
+                 "or a free port");
   app.add_option("--transport", options.transport,
                  "auto or shm: shared memory for attention workers on this host; grpc: none")
       ->check(CLI::IsMember({"auto", "shm", "grpc"}))

@@ -8,11 +8,22 @@
 #include "model/config.h"
 #include "services/base/model_name.h"
 #include "services/base/status.h"
+#include "services/rpc/unix_socket.h"
 #include "services/telemetry/metric_catalogue.h"
 
 namespace expertmesh::expert_worker {
 
 namespace metric = telemetry::metric;
+
+namespace {
+
+// Another address on the same interface: a socket beside a socket, or any free port.
+std::string BesideAddress(const std::string& listen) {
+  if (rpc::UnixPath(listen)) return listen + ".frames";
+  return listen.substr(0, listen.rfind(':')) + ":0";
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options,
                                                       lifecycle::Process& process,
@@ -50,12 +61,15 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
 
   EM_RETURN_IF_ERROR(worker->StartRings(options, metrics));
   ExpertEngine* core = worker->engine_.get();
-  worker->service_ = std::make_unique<transport::DispatchServer>(
+  EM_RETURN_IF_ERROR(worker->StartFrames(options));
+  const std::string frames = process.Advertised(worker->frames_->address());
+  worker->service_ = std::make_unique<transport::ExpertServer>(
       process.incarnation(),
-      [core](absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply) {
-        core->OnFrame(std::move(frame), std::move(reply));
+      [core, frames](const expert::v1::DescribeRequest& request) {
+        expert::v1::DescribeResponse description = core->Describe(request.load());
+        description.set_frames_address(frames);
+        return description;
       },
-      [core](const expert::v1::DescribeRequest& request) { return core->Describe(request.load()); },
       worker->rings_.get());
   EM_ASSIGN_OR_RETURN(worker->server_,
                       rpc::Server::Start({options.listen, &metrics}, {worker->service_.get()}));
@@ -65,6 +79,20 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
   process.SetReady();
   worker->Register(options);
   return worker;
+}
+
+absl::Status Worker::StartFrames(const WorkerOptions& options) {
+  ExpertEngine* core = engine_.get();
+  transport::FrameDoor::Options frames;
+  frames.listen =
+      options.listen_frames.empty() ? BesideAddress(options.listen) : options.listen_frames;
+  frames.incarnation = process_.incarnation();
+  frames.handler = [core](absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply) {
+    core->Queue(std::move(frame), std::move(reply));
+  };
+  frames.drained = [core] { core->ServeQueued(); };
+  EM_ASSIGN_OR_RETURN(frames_, transport::FrameDoor::Start(std::move(frames)));
+  return absl::OkStatus();
 }
 
 absl::Status Worker::StartRings(const WorkerOptions& options, telemetry::Metrics& metrics) {
@@ -102,6 +130,7 @@ void Worker::Register(const WorkerOptions& options) {
   hello.set_name(process_.options().name);
   hello.set_incarnation(process_.incarnation());
   hello.set_address(process_.Advertised(server_->address()));
+  hello.set_frames_address(process_.Advertised(frames_->address()));
   hello.set_admin_address(process_.Advertised(process_.admin_address()));
   *hello.mutable_model() = description.model();
   hello.set_profile(description.profile());
@@ -133,6 +162,7 @@ void Worker::Register(const WorkerOptions& options) {
 void Worker::Stop(std::chrono::milliseconds grace) {
   if (router_) router_->Stop();
   if (server_) server_->Shutdown(grace);
+  if (frames_) frames_->Stop(grace);
   if (rings_) rings_->Stop();
 }
 

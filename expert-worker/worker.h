@@ -9,7 +9,8 @@
 #include "services/lifecycle/process.h"
 #include "services/rpc/router_client.h"
 #include "services/rpc/server.h"
-#include "services/transport/dispatch_server.h"
+#include "services/transport/expert_server.h"
+#include "services/transport/frame_door.h"
 
 namespace expertmesh::expert_worker {
 
@@ -19,6 +20,7 @@ struct WorkerOptions {
   std::string profile = "bf16";
   std::string slice;  // "0-15"; empty: every expert
   std::string listen = "127.0.0.1:0";
+  std::string listen_frames;       // of dispatch frames; empty: beside `listen`
   std::string transport = "auto";  // "auto", "shm": rings for callers on this host; "grpc": none
   std::vector<std::string> routers;
   int threads = 1;
@@ -39,6 +41,7 @@ class Worker {
 
  private:
   explicit Worker(lifecycle::Process& process) : process_(process) {}
+  absl::Status StartFrames(const WorkerOptions& options);
   absl::Status StartRings(const WorkerOptions& options, telemetry::Metrics& metrics);
   void Register(const WorkerOptions& options);
 
@@ -46,7 +49,8 @@ class Worker {
   base::SteadyClock clock_;
   std::unique_ptr<ExpertEngine> engine_;
   std::unique_ptr<transport::ShmServer> rings_;  // null: none are served
-  std::unique_ptr<transport::DispatchServer> service_;
+  std::unique_ptr<transport::FrameDoor> frames_;
+  std::unique_ptr<transport::ExpertServer> service_;
   std::unique_ptr<rpc::Server> server_;
   std::unique_ptr<rpc::RouterClient> router_;
 };

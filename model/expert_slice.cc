@@ -184,9 +184,19 @@ absl::StatusOr<std::unique_ptr<ExpertSlice>> LoadedSlice::Load(const Options& op
   return slice;
 }
 
-// The block's rows in f32, rounded to the activation type (nothing changes if the wire did that
-// already).
+// The block's rows as the Linears take them: quantised, or f32 rounded to the activation type
+// (nothing changes if the wire did that already).
 void LoadedSlice::ReadRows(const ExpertBatch& batch, const RowBlock& block) const {
+  const size_t hidden = config_.hidden_size;
+  if (profile_.weights == Profile::Weights::kInt8) {
+    const size_t row_bytes = Int8RowBytes(hidden);
+    std::byte* records = scratch_.quantised.Resize((block.row_end - block.row_begin) * row_bytes);
+    for (size_t r = block.row_begin; r < block.row_end; ++r, records += row_bytes) {
+      StoreInt8Record(reinterpret_cast<const int8_t*>(batch.rows + r * hidden), batch.row_scales[r],
+                      hidden, records);
+    }
+    return;
+  }
   const size_t count = (block.row_end - block.row_begin) * config_.hidden_size;
   const size_t first = block.row_begin * config_.hidden_size;
   scratch_.rows.resize(count);
@@ -197,14 +207,6 @@ void LoadedSlice::ReadRows(const ExpertBatch& batch, const RowBlock& block) cons
                          scratch_.rows.data());
   }
   RoundActivations(*kernels_, profile_, scratch_.rows.data(), count);
-  if (profile_.weights != Profile::Weights::kInt8) return;
-  const size_t row_bytes = Int8RowBytes(config_.hidden_size);
-  const size_t rows = block.row_end - block.row_begin;
-  std::byte* records = scratch_.quantised.Resize(rows * row_bytes);
-  for (size_t r = 0; r < rows; ++r) {
-    kernels_->quantise_row(scratch_.rows.data() + r * config_.hidden_size, config_.hidden_size,
-                           records + r * row_bytes);
-  }
 }
 
 // Counting sort of the block's entries by expert, cut into units.

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "model/kernels/bf16.h"
+#include "model/wire_row.h"
 
 namespace expertmesh::model {
 
@@ -15,17 +15,15 @@ void LocalExperts::Finish(std::span<float> out, std::span<uint8_t>) {
   ids_.clear();
   weights_.clear();
   partials_.clear();
+  scales_.clear();
   const auto root = static_cast<uint16_t>(base::RootLevel(experts_.expert_count()));
   std::byte* bytes = wire_.Resize(call_.row_count * hidden * DtypeBytes(wire));
   for (size_t row = 0; row < call_.row_count; ++row) {
     if (call_.alive[row] == 0) continue;
     const float* x = call_.rows.data() + row * hidden;
     std::byte* to = bytes + rows_.size() * hidden * DtypeBytes(wire);
-    if (wire == Dtype::kF32) {
-      std::memcpy(to, x, hidden * sizeof(float));
-    } else {
-      for (size_t i = 0; i < hidden; ++i) reinterpret_cast<uint16_t*>(to)[i] = NarrowBf16(x[i]);
-    }
+    const float scale = ToWire(wire, {x, hidden}, to);
+    if (wire == Dtype::kInt8Row) scales_.push_back(scale);
     const auto ids = call_.expert_ids.subspan(row * top_k, top_k);
     const auto weights = call_.expert_weights.subspan(row * top_k, top_k);
     ids_.insert(ids_.end(), ids.begin(), ids.end());
@@ -35,8 +33,9 @@ void LocalExperts::Finish(std::span<float> out, std::span<uint8_t>) {
     offsets_.push_back(static_cast<uint32_t>(ids_.size()));
   }
   sums_.resize(rows_.size() * hidden);
-  experts_.Compute({call_.layer, rows_.size(), wire, bytes, offsets_, ids_, weights_, partials_},
-                   pool_, sums_);
+  experts_.Compute(
+      {call_.layer, rows_.size(), wire, bytes, offsets_, ids_, weights_, partials_, scales_}, pool_,
+      sums_);
   for (size_t i = 0; i < rows_.size(); ++i) {
     std::memcpy(out.data() + rows_[i] * hidden, sums_.data() + i * hidden, hidden * sizeof(float));
   }

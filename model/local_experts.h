@@ -28,6 +28,7 @@ class LocalExperts final : public ExpertBackend {
   MoeCall call_;
   std::vector<uint32_t> rows_;               // of the call that are alive
   AlignedBytes wire_;                        // [rows_, hidden] in the wire type
+  std::vector<float> scales_;                // [rows_], of int8 rows
   std::vector<uint32_t> offsets_;            // [rows_ + 1]
   std::vector<uint16_t> ids_;                // [rows_ · top_k]
   std::vector<float> weights_;               // [rows_ · top_k]

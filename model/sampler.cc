@@ -5,6 +5,7 @@
 #include <numeric>
 #include <unordered_map>
 
+#include "model/kernels/kernel_table.h"
 #include "model/kernels/math.h"
 #include "services/base/random.h"
 
@@ -24,27 +25,41 @@ bool Below(const Candidate& a, const Candidate& b) {
 }
 
 struct Extent {
-  bool nan = false;
-  float maximum = 0;           // of all logits
+  float maximum = 0;           // of all logits; NaN if one is
   uint32_t best = UINT32_MAX;  // lowest allowed id with the largest logit
 };
 
+bool IsMasked(const std::vector<bool>& masked, uint32_t id) {
+  return id < masked.size() && masked[id];
+}
+
 Extent ExtentOf(std::span<const float> logits, const std::vector<bool>& masked) {
   Extent extent;
+  extent.maximum = FastestKernels().largest(logits.data(), logits.size());
+  if (std::isnan(extent.maximum)) return extent;
+  const auto first = std::find(logits.begin(), logits.end(), extent.maximum);
+  extent.best = static_cast<uint32_t>(first - logits.begin());
+  if (!IsMasked(masked, extent.best)) return extent;
+  extent.best = UINT32_MAX;
   for (uint32_t id = 0; id < logits.size(); ++id) {
-    if (std::isnan(logits[id])) extent.nan = true;
-    if (id == 0 || logits[id] > extent.maximum) extent.maximum = logits[id];
-    if (id < masked.size() && masked[id]) continue;
+    if (IsMasked(masked, id)) continue;
     if (extent.best == UINT32_MAX || logits[id] > logits[extent.best]) extent.best = id;
   }
   return extent;
 }
 
-// Σ e^(logit − maximum), in float64 in ascending id order.
-double WeightOver(std::span<const float> logits, float maximum) {
-  double sum = 0;
-  for (const float logit : logits) sum += Exp(logit - maximum);
-  return sum;
+// e^((logit − top) / temperature) of every token, until this thread asks again.
+struct Weights {
+  std::span<const float> each;
+  double sum;
+};
+
+Weights WeightsOver(std::span<const float> logits, float top, float temperature = 1.0f) {
+  thread_local std::vector<float> weights;
+  weights.resize(logits.size());
+  const double sum =
+      FastestKernels().exp_weights(logits.data(), top, temperature, logits.size(), weights.data());
+  return {weights, sum};
 }
 
 float LogProb(std::span<const float> logits, float maximum, double weight, uint32_t id) {
@@ -140,7 +155,7 @@ std::vector<TokenLogprob> LikeliestTokens(std::span<const float> logits, size_t 
                       return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
                     });
   const float maximum = *std::max_element(logits.begin(), logits.end());
-  const double total = WeightOver(logits, maximum);
+  const double total = WeightsOver(logits, maximum).sum;
   std::vector<TokenLogprob> likeliest;
   for (size_t i = 0; i < kept; ++i) {
     likeliest.push_back({ids[i], LogProb(logits, maximum, total, ids[i])});
@@ -150,7 +165,7 @@ std::vector<TokenLogprob> LikeliestTokens(std::span<const float> logits, size_t 
 
 float LogprobOf(std::span<const float> logits, uint32_t id) {
   const float maximum = *std::max_element(logits.begin(), logits.end());
-  return LogProb(logits, maximum, WeightOver(logits, maximum), id);
+  return LogProb(logits, maximum, WeightsOver(logits, maximum).sum, id);
 }
 
 float UniformOf(uint64_t seed, uint32_t choice, uint64_t position) {
@@ -164,24 +179,25 @@ float UniformOf(uint64_t seed, uint32_t choice, uint64_t position) {
 SampledToken Sample(std::span<const float> logits, const SamplingParams& params, float uniform,
                     const std::vector<bool>& masked) {
   const Extent extent = ExtentOf(logits, masked);
-  if (extent.nan || extent.best == UINT32_MAX) return kNoToken;
+  if (extent.best == UINT32_MAX) return kNoToken;
   if (!std::isfinite(extent.maximum) || !std::isfinite(logits[extent.best])) return kNoToken;
   uint32_t id = extent.best;
   if (params.temperature > 0) {
     const float top = logits[extent.best];
     std::vector<Candidate> candidates;
     candidates.reserve(logits.size());
+    const std::span<const float> weights = WeightsOver(logits, top, params.temperature).each;
     double total = 0;
     for (uint32_t i = 0; i < logits.size(); ++i) {
-      if (i < masked.size() && masked[i]) continue;
-      candidates.push_back({Exp((logits[i] - top) / params.temperature), i});
-      total += candidates.back().weight;
+      if (IsMasked(masked, i)) continue;
+      candidates.push_back({weights[i], i});
+      total += weights[i];
     }
     if (params.top_k > 0 || params.top_p < 1.0f) total = Truncate(candidates, params, total);
     if (params.min_p > 0) total = DropUnlikely(candidates, params.min_p);
     id = Draw(candidates, total, uniform);
   }
-  return {id, LogProb(logits, extent.maximum, WeightOver(logits, extent.maximum), id)};
+  return {id, LogProb(logits, extent.maximum, WeightsOver(logits, extent.maximum).sum, id)};
 }
 
 }  // namespace expertmesh::model

@@ -29,6 +29,7 @@ absl::Status CheckTexts(const v1::Hello& hello) {
       {"name", hello.name()},
       {"address", hello.address()},
       {"admin_address", hello.admin_address()},
+      {"frames_address", hello.frames_address()},
       {"model.model", hello.model().model()},
       {"model.revision", hello.model().revision()},
       {"profile", hello.profile()},
@@ -72,6 +73,7 @@ void SetMember(const Member& m, base::Instant now, v1::Member* to) {
   hello->set_incarnation(m.incarnation);
   hello->set_address(m.address);
   hello->set_admin_address(m.admin_address);
+  hello->set_frames_address(m.frames_address);
   hello->mutable_model()->set_model(m.model);
   hello->mutable_model()->set_revision(m.revision);
   hello->set_profile(m.profile);
@@ -130,6 +132,7 @@ absl::StatusOr<Member> FromHello(const v1::Hello& hello) {
   m.incarnation = hello.incarnation();
   m.address = hello.address();
   m.admin_address = hello.admin_address();
+  m.frames_address = hello.frames_address();
   m.model = hello.model().model();
   m.revision = hello.model().revision();
   m.profile = hello.profile();

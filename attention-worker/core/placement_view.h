@@ -15,6 +15,7 @@ struct Replica {
   std::string name;
   uint64_t incarnation = 0;
   std::string address;
+  std::string frames = {};  // where its dispatch frames come in
   friend bool operator==(const Replica&, const Replica&) = default;
 };
 

@@ -1,6 +1,7 @@
 #include "model/blocks/mla.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -15,6 +16,7 @@ namespace {
 constexpr float kLatentNormEps = 1e-6f;  // of q_a and kv_a norms, whatever rms_norm_eps says
 constexpr size_t kGroupRows = 8;         // rows of one lane that share a loaded tile
 constexpr size_t kHeadStep = 4;          // heads are split over threads in multiples of this
+constexpr size_t kTilesAtOnce = 4;       // that the threads share
 
 // Nothing to add for most models.
 void AddBias(const Exec& exec, const std::vector<float>& bias, float* row) {
@@ -139,6 +141,15 @@ struct Mla::Group {
   size_t Visible(size_t r) const {
     return selected.empty() ? IndexOf(rows[r]) + 1 : selected.size();
   }
+  // Of the last row, which attends to the most.
+  size_t EntryCount() const { return Visible(rows.size() - 1); }
+};
+
+// Up to 64 entries of a group by rank, in f32.
+struct Mla::Tile {
+  size_t index = 0;
+  const float* rows = nullptr;  // [64, rank + rope]
+  const float* keys = nullptr;  // [rank + rope, 64]
 };
 
 // Tile `tile_index` of the group's entries by rank, in f32 [count, rank + rope].
@@ -158,47 +169,97 @@ const float* Mla::LoadTile(const Exec& exec, const Group& group, size_t tile_ind
   return tile;
 }
 
-// Online softmax of a group for heads [head_begin, head_end): entries in ascending position, in
-// tiles of 64 by rank.
-void Mla::AttendGroup(const Exec& exec, const Group& group, size_t head_begin, size_t head_end,
-                      std::vector<float>& scratch) const {
+// One maximum and one sum per row and head, [rows, heads] each, of the entries so far.
+struct Mla::Softmax {
+  float* maxima;
+  float* sums;
+};
+
+void Mla::StartGroup(const Group& group, Softmax softmax) const {
+  const size_t rows = group.rows.size();
+  std::fill_n(softmax.maxima, rows * heads_, -std::numeric_limits<float>::infinity());
+  std::fill_n(softmax.sums, rows * heads_, 0.0f);
+  std::fill_n(group.context, rows * heads_ * rank_, 0.0f);
+  for (size_t r = 0; r < rows; ++r) group.attended[r] = static_cast<uint32_t>(group.Visible(r));
+}
+
+// Online softmax over one tile for heads [head_begin, head_end). Tiles come in ascending order.
+void Mla::AttendTile(const Exec& exec, const Group& group, Softmax softmax, const Tile& tile,
+                     size_t head_begin, size_t head_end) const {
   const size_t width = rank_ + rope_;
-  const size_t heads = head_end - head_begin;
-  const size_t row_count = group.rows.size();
-  scratch.resize(2 * kTileKeys * width + 2 * kGroupRows * heads);
-  float* tile = scratch.data();
-  float* keys = tile + kTileKeys * width;
-  float* maxima = keys + kTileKeys * width;
-  float* sums = maxima + kGroupRows * heads;
-  std::fill(maxima, sums, -std::numeric_limits<float>::infinity());
-  std::fill(sums, sums + kGroupRows * heads, 0.0f);
-  for (size_t r = 0; r < row_count; ++r) {
-    float* first = group.context + (r * heads_ + head_begin) * rank_;
-    std::fill(first, first + heads * rank_, 0.0f);
+  for (size_t r = 0; r < group.rows.size(); ++r) {
+    const size_t visible = group.Visible(r);
+    if (visible <= tile.index * kTileKeys) continue;
+    const size_t valid = std::min(kTileKeys, visible - tile.index * kTileKeys);
+    const size_t head = r * heads_ + head_begin;
+    exec.kernels.attend({tile.keys, tile.rows, width, width, rank_, valid, scale_,
+                         group.queries + head * width, head_end - head_begin, softmax.maxima + head,
+                         softmax.sums + head, group.context + head * rank_});
   }
-  const size_t keys_total = group.Visible(row_count - 1);
-  for (size_t t = 0; t * kTileKeys < keys_total; ++t) {
-    const size_t count = std::min(kTileKeys, keys_total - t * kTileKeys);
-    const float* rows = LoadTile(exec, group, t, count, tile);
-    exec.kernels.transpose_tile(rows, width, count, keys);
-    for (size_t r = 0; r < row_count; ++r) {
-      const size_t visible = group.Visible(r);
-      if (visible <= t * kTileKeys) continue;
-      const size_t valid = std::min(kTileKeys, visible - t * kTileKeys);
-      if (head_begin == 0) group.attended[r] += static_cast<uint32_t>(valid);
-      const size_t head = r * heads_ + head_begin;
-      exec.kernels.attend({keys, rows, width, width, rank_, valid, scale_,
-                           group.queries + head * width, heads, maxima + r * heads,
-                           sums + r * heads, group.context + head * rank_});
-    }
-  }
-  for (size_t r = 0; r < row_count; ++r) {
+}
+
+void Mla::EndGroup(const Exec& exec, const Group& group, Softmax softmax, size_t head_begin,
+                   size_t head_end) const {
+  for (size_t r = 0; r < group.rows.size(); ++r) {
     float* context = group.context + (r * heads_ + head_begin) * rank_;
-    for (size_t h = 0; h < heads; ++h) {
+    for (size_t h = 0; h < head_end - head_begin; ++h) {
       float* row = context + h * rank_;
-      exec.kernels.scale(1.0f / sums[r * heads + h], row, rank_, row);
+      exec.kernels.scale(1.0f / softmax.sums[r * heads_ + head_begin + h], row, rank_, row);
     }
-    RoundActivations(exec.kernels, exec.profile, context, heads * rank_);
+    RoundActivations(exec.kernels, exec.profile, context, (head_end - head_begin) * rank_);
+  }
+}
+
+// Tile `index` of the group, widened and transposed into `scratch` [2, 64, rank + rope].
+Mla::Tile Mla::ReadTile(const Exec& exec, const Group& group, size_t index, float* scratch) const {
+  const size_t width = rank_ + rope_;
+  const size_t count = std::min(kTileKeys, group.EntryCount() - index * kTileKeys);
+  float* keys = scratch + kTileKeys * width;
+  const float* rows = LoadTile(exec, group, index, count, scratch);
+  exec.kernels.transpose_tile(rows, width, count, keys);
+  return {index, rows, keys};
+}
+
+// A group on one thread.
+void Mla::AttendGroup(const Exec& exec, const Group& group, std::vector<float>& scratch) const {
+  const size_t tile_size = 2 * kTileKeys * (rank_ + rope_);
+  const size_t softmax_size = kGroupRows * heads_;
+  scratch.resize(tile_size + 2 * softmax_size);
+  const Softmax softmax{scratch.data() + tile_size, scratch.data() + tile_size + softmax_size};
+  StartGroup(group, softmax);
+  for (size_t t = 0; t * kTileKeys < group.EntryCount(); ++t) {
+    AttendTile(exec, group, softmax, ReadTile(exec, group, t, scratch.data()), 0, heads_);
+  }
+  EndGroup(exec, group, softmax, 0, heads_);
+}
+
+// A group on all threads: they share its tiles, then its heads, some tiles at a time. The bits do
+// not depend on it.
+void Mla::AttendTogether(const Exec& exec, const Group& group, std::vector<float>& scratch) const {
+  const size_t tile_size = 2 * kTileKeys * (rank_ + rope_);
+  const size_t softmax_size = kGroupRows * heads_;
+  scratch.resize(kTilesAtOnce * tile_size + 2 * softmax_size);
+  float* sums = scratch.data() + kTilesAtOnce * tile_size;
+  const Softmax softmax{sums, sums + softmax_size};
+  StartGroup(group, softmax);
+  const size_t tile_count = (group.EntryCount() + kTileKeys - 1) / kTileKeys;
+  const size_t head_items = (heads_ + kHeadStep - 1) / kHeadStep;
+  std::array<Tile, kTilesAtOnce> tiles;
+  for (size_t first = 0; first < tile_count; first += kTilesAtOnce) {
+    const size_t count = std::min(kTilesAtOnce, tile_count - first);
+    exec.pool.ParallelFor(count, GrainFor(tile_size), [&](size_t begin, size_t end, int) {
+      for (size_t t = begin; t < end; ++t) {
+        tiles[t] = ReadTile(exec, group, first + t, scratch.data() + t * tile_size);
+      }
+    });
+    const size_t work = count * tile_size * group.rows.size() * kHeadStep;
+    exec.pool.ParallelFor(head_items, GrainFor(work), [&](size_t begin, size_t end, int) {
+      const size_t head_end = std::min(heads_, end * kHeadStep);
+      for (size_t t = 0; t < count; ++t) {
+        AttendTile(exec, group, softmax, tiles[t], begin * kHeadStep, head_end);
+      }
+      if (first + count == tile_count) EndGroup(exec, group, softmax, begin * kHeadStep, head_end);
+    });
   }
 }
 
@@ -206,7 +267,7 @@ void Mla::AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selec
                     MlaScratch& s) const {
   const size_t width = rank_ + rope_;
   s.context.resize(rows.size() * heads_ * rank_);
-  s.attended.assign(rows.size(), 0);
+  s.attended.resize(rows.size());
   s.threads.resize(static_cast<size_t>(exec.pool.threads()));
   std::vector<Group> groups;
   size_t keys = 0;
@@ -226,26 +287,20 @@ void Mla::AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selec
       }
       group.rows = rows.subspan(r, end - r);
     }
-    keys += group.Visible(group.rows.size() - 1) * group.rows.size();
+    keys += group.EntryCount() * group.rows.size();
     groups.push_back(group);
     r = end;
   }
-  // Few groups: split the heads too, so that every thread has work. The bits do not depend on it.
-  const size_t head_items = (heads_ + kHeadStep - 1) / kHeadStep;
-  const size_t threads = s.threads.size();
-  const size_t splits = groups.size() >= 2 * threads ? 1 : std::min(head_items, threads);
-  const size_t heads_per_split = (head_items + splits - 1) / splits * kHeadStep;
-  const size_t items = groups.size() * splits;
-  exec.pool.ParallelFor(items, GrainFor(keys * heads_ * 2 * width / items),
-                        [&](size_t begin, size_t end, int thread) {
-                          for (size_t item = begin; item < end; ++item) {
-                            const size_t head = item % splits * heads_per_split;
-                            if (head >= heads_) continue;
-                            AttendGroup(exec, groups[item / splits], head,
-                                        std::min(heads_, head + heads_per_split),
-                                        s.threads[static_cast<size_t>(thread)]);
-                          }
-                        });
+  if (groups.size() < 2 * s.threads.size()) {
+    for (const Group& group : groups) AttendTogether(exec, group, s.threads.front());
+    return;
+  }
+  const size_t work = keys * heads_ * 2 * width / groups.size();
+  exec.pool.ParallelFor(groups.size(), GrainFor(work), [&](size_t begin, size_t end, int thread) {
+    for (size_t g = begin; g < end; ++g) {
+      AttendGroup(exec, groups[g], s.threads[static_cast<size_t>(thread)]);
+    }
+  });
 }
 
 void Mla::Attend(const Exec& exec, std::span<const StepRow> rows, const float* turns,

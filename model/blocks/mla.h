@@ -29,7 +29,7 @@ struct MlaScratch {
   std::vector<float> values;        // [rows, heads·value]
   std::vector<uint32_t> attended;   // [rows], cache entries read
   std::vector<std::vector<float>>
-      threads;  // per thread: tile, transposed tile, running maxima and sums
+      threads;  // per thread: tiles, transposed tiles, running maxima and sums
 };
 
 /// One layer's attention. Immutable after Load.
@@ -56,8 +56,16 @@ class Mla {
   struct Group;
   void AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selection& selection,
                  MlaScratch& s) const;
-  void AttendGroup(const Exec& exec, const Group& group, size_t head_begin, size_t head_end,
-                   std::vector<float>& scratch) const;
+  struct Softmax;
+  struct Tile;
+  void StartGroup(const Group& group, Softmax softmax) const;
+  void AttendTile(const Exec& exec, const Group& group, Softmax softmax, const Tile& tile,
+                  size_t head_begin, size_t head_end) const;
+  void EndGroup(const Exec& exec, const Group& group, Softmax softmax, size_t head_begin,
+                size_t head_end) const;
+  Tile ReadTile(const Exec& exec, const Group& group, size_t index, float* scratch) const;
+  void AttendGroup(const Exec& exec, const Group& group, std::vector<float>& scratch) const;
+  void AttendTogether(const Exec& exec, const Group& group, std::vector<float>& scratch) const;
   const float* LoadTile(const Exec& exec, const Group& group, size_t tile_index, size_t count,
                         float* tile) const;
 

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace expertmesh::model {
 
@@ -37,6 +38,22 @@ constexpr size_t Int8ScaleAt(size_t inputs) {
 }
 constexpr size_t Int8RowBytes(size_t inputs) {
   return (Int8ScaleAt(inputs) + sizeof(float) + 63) / 64 * 64;
+}
+
+/// The record of a row that came quantised (base/int8_row.h): the same bytes as those of the kernel
+/// that quantises.
+inline void StoreInt8Record(const int8_t* codes, float scale, size_t inputs, std::byte* record) {
+  std::memset(record, 0, Int8RowBytes(inputs));
+  std::memcpy(record, codes, inputs);
+  for (size_t g = 0; g < Int8Groups(inputs); ++g) {
+    int32_t start = 0;
+    for (size_t k = 0; k < kInt8Group; ++k) {
+      start += static_cast<int8_t>(record[g * kInt8Group + k]);
+    }
+    start *= -kInt8Offset;
+    std::memcpy(record + Int8StartsAt(inputs) + g * sizeof(start), &start, sizeof(start));
+  }
+  std::memcpy(record + Int8ScaleAt(inputs), &scale, sizeof(scale));
 }
 
 }  // namespace expertmesh::model

@@ -40,6 +40,11 @@ std::vector<const KernelTable*> AvailableKernels() {
   return tables;
 }
 
+const KernelTable& FastestKernels() {
+  static const KernelTable& fastest = *AvailableKernels().front();
+  return fastest;
+}
+
 absl::StatusOr<const KernelTable*> KernelsFor(std::string_view isa) {
   const std::vector<const KernelTable*> tables = AvailableKernels();
   if (isa == "auto") return tables.front();

@@ -101,6 +101,11 @@ struct KernelTable {
   float (*dot)(const float* a, const float* b, size_t n);
   /// out = out + factor · x, the product rounded before the sum.
   void (*add_scaled)(float factor, const float* x, size_t n, float* out);
+  /// The largest of n ≥ 1 numbers; NaN if one of them is.
+  float (*largest)(const float* x, size_t n);
+  /// weights = e^((x − top) / temperature); returns their sum in float64: 16 strided partial sums,
+  /// then a fixed tree.
+  double (*exp_weights)(const float* x, float top, float temperature, size_t n, float* weights);
 };
 
 /// The table of that name; "auto" is the fastest this CPU runs. kInvalidArgument listing what it
@@ -108,5 +113,7 @@ struct KernelTable {
 absl::StatusOr<const KernelTable*> KernelsFor(std::string_view isa);
 /// Every table that this CPU can run, fastest first; never empty.
 std::vector<const KernelTable*> AvailableKernels();
+/// The first of them, for what is outside a model's own choice: the bits are the same.
+const KernelTable& FastestKernels();
 
 }  // namespace expertmesh::model

@@ -39,6 +39,7 @@ struct Member {
   uint64_t incarnation = 0;
   std::string address = {};
   std::string admin_address = {};
+  std::string frames_address = {};
   std::string model = {};
   std::string revision = {};
   std::string profile = {};

@@ -16,6 +16,10 @@ inline constexpr int kMessageBytesMax = (64 << 20) + (1 << 20);
 inline constexpr int kKeepaliveTimeMs = 20000;
 inline constexpr int kKeepaliveTimeoutMs = 10000;
 inline constexpr int kPingIntervalMinMs = 10000;
+/// What a stream may have on the way, and the size of one HTTP/2 frame. A window of gRPC's own size
+/// would be measured with pings beside the data, and topped up with almost every message.
+inline constexpr int kStreamWindowBytes = 16 << 20;
+inline constexpr int kHttp2FrameBytes = 1 << 20;
 
 /// A channel with a connection of its own ("host:port" or "unix:/path"), insecure: the mesh runs
 /// inside one trust domain until mTLS comes. Reconnects after 100 ms, growing to 1 s; never goes

@@ -1,5 +1,6 @@
 #include "services/rpc/server.h"
 
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/security/server_credentials.h>
@@ -60,6 +61,9 @@ void SetLimits(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kHttp2FrameBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kPingIntervalMinMs);
   // Handlers are callbacks; only reflection is synchronous, and a queue per core is too much for
@@ -76,22 +80,45 @@ void SetInterceptors(grpc::ServerBuilder& builder, telemetry::Metrics* metrics) 
   builder.experimental().SetInterceptorCreators(std::move(creators));
 }
 
+// Whether one can listen there, and a socket that an earlier process left is gone.
+absl::Status PrepareAddress(const std::string& listen) {
+  const auto unix_path = UnixPath(listen);
+  if (unix_path) return ClearUnixPath(*unix_path);
+  EM_RETURN_IF_ERROR(CheckPort(listen));
+  if (!IsLocal(listen)) {
+    spdlog::warn("gRPC on {} is neither encrypted nor authenticated; keep it inside the cluster",
+                 listen);
+  }
+  return absl::OkStatus();
+}
+
+// What peers dial; `built` and `port` are of the server that should listen there.
+absl::StatusOr<std::string> AddressOf(const std::string& listen, const grpc::Server* built,
+                                      int port) {
+  const bool is_unix = UnixPath(listen).has_value();
+  if (built == nullptr || (port <= 0 && !is_unix)) {
+    return base::Error(base::Reason::kInvalidArgument,
+                       absl::StrCat("cannot listen on ", listen,
+                                    "; is the address taken, or the folder missing?"));
+  }
+  return is_unix ? listen : absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+}
+
+// No plugin of the process: reflection would bring threads that poll the server's connections.
+struct WithoutPlugins final : grpc::ServerBuilderOption {
+  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->clear();
+  }
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options,
                                                       std::vector<grpc::Service*> services) {
   PluginsOnce();
   const std::string& listen = options.listen;
-  const auto unix_path = UnixPath(listen);
-  if (unix_path) {
-    EM_RETURN_IF_ERROR(ClearUnixPath(*unix_path));
-  } else {
-    EM_RETURN_IF_ERROR(CheckPort(listen));
-  }
-  if (!unix_path && !IsLocal(listen)) {
-    spdlog::warn("gRPC on {} is neither encrypted nor authenticated; keep it inside the cluster",
-                 listen);
-  }
+  EM_RETURN_IF_ERROR(PrepareAddress(listen));
   grpc::ServerBuilder builder;
   SetLimits(builder);
   SetInterceptors(builder, options.metrics);
@@ -99,18 +126,30 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options,
   builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
   std::shared_ptr<grpc::Server> built = builder.BuildAndStart();
-  if (built == nullptr || (port <= 0 && !unix_path)) {
-    return base::Error(base::Reason::kInvalidArgument,
-                       absl::StrCat("cannot listen on ", listen,
-                                    "; is the address taken, or the folder missing?"));
-  }
-  const std::string address =
-      unix_path ? listen : absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+  EM_ASSIGN_OR_RETURN(const std::string address, AddressOf(listen, built.get(), port));
   std::unique_ptr<Server> server(new Server(address));
   server->server_ = std::move(built);
   server->server_->GetHealthCheckService()->SetServingStatus("liveness", true);
   server->SetServing(false);
   return server;
+}
+
+absl::StatusOr<BareServer> StartBareServer(const std::string& listen,
+                                           grpc::AsyncGenericService& service) {
+  PluginsOnce();
+  EM_RETURN_IF_ERROR(PrepareAddress(listen));
+  grpc::ServerBuilder builder;
+  SetLimits(builder);
+  builder.SetOption(std::make_unique<WithoutPlugins>());
+  builder.SetOption(std::make_unique<grpc::HealthCheckServiceServerBuilderOption>(nullptr));
+  int port = 0;
+  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterAsyncGenericService(&service);
+  BareServer bare;
+  bare.queue = builder.AddCompletionQueue();
+  bare.server = builder.BuildAndStart();
+  EM_ASSIGN_OR_RETURN(bare.address, AddressOf(listen, bare.server.get(), port));
+  return bare;
 }
 
 Server::~Server() { Shutdown(std::chrono::milliseconds(0)); }

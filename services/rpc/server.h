@@ -2,6 +2,8 @@
 // keep-alive of the mesh.
 #pragma once
 
+#include <grpcpp/completion_queue.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server.h>
 
 #include <chrono>
@@ -46,5 +48,17 @@ class Server {
   std::mutex mutex_;
   std::shared_ptr<grpc::Server> server_;  // guarded by mutex_; null after Shutdown
 };
+
+/// A server without health, reflection and interceptors, for one stream whose messages are many:
+/// gRPC takes each message of an intercepted call through its queue once more. Nothing but `queue`,
+/// which the caller polls, reads from its connections. Shut down as gRPC says: server, then queue.
+struct BareServer {
+  std::string address;  // what peers dial
+  std::unique_ptr<grpc::ServerCompletionQueue> queue;
+  std::unique_ptr<grpc::Server> server;
+};
+/// `service` outlives the server. Errors as Server::Start.
+absl::StatusOr<BareServer> StartBareServer(const std::string& listen,
+                                           grpc::AsyncGenericService& service);
 
 }  // namespace expertmesh::rpc

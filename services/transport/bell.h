@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <ctime>
+#include <mutex>
 #include <optional>
 
 #include "services/base/clock.h"
@@ -58,6 +59,13 @@ class Spinner {
   int skipped_ = 0;
 };
 
+/// How to wake an owner that sleeps on something else than a descriptor. Any thread.
+class Waker {
+ public:
+  virtual ~Waker() = default;
+  virtual void Wake() = 0;
+};
+
 /// Rung by any thread, waited for by one. A ring before the wait is not lost.
 class Bell {
  public:
@@ -73,8 +81,9 @@ class Bell {
   /// Waits until it is rung, and takes that; or until `wait` is over (nothing: for ever).
   void Wait(std::optional<base::Micros> wait);
 
-  /// For a sleep over several things: true if one may sleep on fd() now; then Awake.
-  bool PrepareSleep();
+  /// For a sleep over several things: true if one may sleep on fd() now; then Awake. A waker is
+  /// woken as well, and not touched any more after Awake.
+  bool PrepareSleep(Waker* waker = nullptr);
   void Awake();
   int fd() const { return event_.get(); }
 
@@ -82,7 +91,9 @@ class Bell {
   UniqueFd event_;
   std::atomic<bool> rung_{false};
   std::atomic<bool> asleep_{false};
-  Spinner spinner_;  // of the waiting thread
+  std::mutex waker_mutex_;
+  Waker* waker_ = nullptr;  // guarded by waker_mutex_; changed by the waiting thread
+  Spinner spinner_;         // of the waiting thread
 };
 
 /// For poll: milliseconds and nanoseconds of a wait that is not negative.

@@ -16,8 +16,10 @@ namespace {
 using base::Error;
 using base::Reason;
 
+// The rows begin the payload, which is aligned for vectors; the lists behind them need less.
+constexpr size_t kPartAlignment = 8;
 constexpr size_t AlignUp(size_t bytes) {
-  return (bytes + kPayloadAlignment - 1) / kPayloadAlignment * kPayloadAlignment;
+  return (bytes + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
 }
 
 uint16_t ToBf16(float value) {

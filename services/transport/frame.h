@@ -17,7 +17,7 @@ namespace expertmesh::transport {
 using expert::v1::CombineHeader;
 using expert::v1::DispatchHeader;
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr size_t kFrameBytesMax = size_t{64} << 20;
 
 /// A request: header and payload (rows, CSR, partial list).

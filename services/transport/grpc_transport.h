@@ -4,12 +4,12 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include "services/transport/completion_poller.h"
 #include "services/transport/transport.h"
 
 namespace expertmesh::transport {
@@ -18,6 +18,7 @@ namespace internal {
 class DispatchStream;
 }
 
+/// A thread in Wait takes in answers itself; while there is none, a thread of the transport does.
 class GrpcTransport final : public Transport {
  public:
   /// `incarnation` is ours, sent in the handshake.
@@ -30,6 +31,9 @@ class GrpcTransport final : public Transport {
   void Submit(const std::string& peer, Purpose purpose, DispatchFrame frame,
               Completion done) override;
   void Cancel(uint64_t call_id) override;
+  void Wait(Bell& bell, std::optional<base::Micros> wait) override;
+  /// A thread in Wait comes back.
+  void Kick() { poller_.Kick(); }
 
  private:
   struct Link {
@@ -41,6 +45,7 @@ class GrpcTransport final : public Transport {
   const uint64_t incarnation_;
   const PeerListener listener_;
   const std::shared_ptr<BufferPool> buffers_;
+  internal::CompletionPoller poller_;
   std::mutex mutex_;
   std::map<std::string, Link> links_;  // guarded by mutex_
 };

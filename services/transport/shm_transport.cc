@@ -72,12 +72,12 @@ void ShmTransport::AddPeer(const Peer& peer) {
   {
     std::lock_guard lock(mutex_);
     Known& known = peers_[peer.name];
-    if (known.peer.incarnation == peer.incarnation && known.peer.address == peer.address) return;
+    if (known.peer == peer) return;
     old = std::exchange(known, Known()).link;
     known.peer = peer;
   }
   if (old) old->Break("replaced by a newer incarnation");
-  changed_.Ring();
+  NoteChange();
   streams_->AddPeer(peer);
 }
 
@@ -91,7 +91,7 @@ void ShmTransport::RemovePeer(const std::string& name) {
     peers_.erase(it);
   }
   if (link) link->Break("the peer was removed");
-  changed_.Ring();
+  NoteChange();
   streams_->RemovePeer(name);
 }
 
@@ -138,7 +138,7 @@ void ShmTransport::OnConnection(const std::string& name, bool up, const std::str
   }
   if (lost) {
     lost->Break(why);
-    changed_.Ring();
+    NoteChange();
   }
   agent_wake_.notify_all();
   Tell(name, why);
@@ -246,11 +246,17 @@ void ShmTransport::Settle(const Peer& peer, absl::StatusOr<std::shared_ptr<ShmLi
     }
   }
   if (link.ok()) {
-    changed_.Ring();
+    NoteChange();
   } else {
     spdlog::info("no ring to {}: {}", peer.name, std::string(link.status().message()));
   }
   Tell(peer.name, link.ok() ? "" : std::string(link.status().message()));
+}
+
+// Wakes the thread in Wait, wherever it sleeps.
+void ShmTransport::NoteChange() {
+  changed_.Ring();
+  if (GrpcTransport* streams = streams_.get()) streams->Kick();  // none while they are stopped
 }
 
 void ShmTransport::RefreshLinks() {
@@ -276,7 +282,7 @@ void ShmTransport::DropBroken() {
       it->second.backoff = std::min<Clock::duration>(2 * it->second.backoff, kBackoffMax);
     }
     spdlog::warn("{}", why);
-    changed_.Ring();
+    NoteChange();
     agent_wake_.notify_all();
     Tell(name, why);
   }
@@ -290,6 +296,7 @@ bool ShmTransport::Receive() {
 
 void ShmTransport::Wait(Bell& bell, std::optional<base::Micros> wait) {
   if (changed_.Take()) RefreshLinks();
+  if (links_.empty()) return streams_->Wait(bell, wait);
   const bool any = spinner_.Until([&] {
     return bell.rung() || changed_.rung() ||
            std::any_of(links_.begin(), links_.end(), [](auto& l) { return l.second->Ready(); });

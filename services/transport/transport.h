@@ -29,7 +29,9 @@ enum class Purpose { kDecode, kPrefill };
 struct Peer {
   std::string name;          // unique, e.g. "expert-0-1"
   uint64_t incarnation = 0;  // random per start of the peer; a peer of another one is refused
-  std::string address;       // what the back end dials
+  std::string address;       // its gRPC services
+  std::string frames = {};   // where its frames come in
+  friend bool operator==(const Peer&, const Peer&) = default;
 };
 
 /// Exactly once per Submit, on any thread, possibly before Submit returns. OK: a checked frame with

@@ -19,8 +19,10 @@
 #include "attention-worker/expert_dispatcher.h"
 #include "attention-worker/inproc_experts.h"
 #include "expert-worker/expert_engine.h"
+#include "services/rpc/polling.h"
 #include "services/rpc/server.h"
-#include "services/transport/dispatch_server.h"
+#include "services/transport/expert_server.h"
+#include "services/transport/frame_door.h"
 #include "services/transport/grpc_transport.h"
 #include "services/transport/inproc.h"
 #include "services/transport/shm_transport.h"
@@ -36,6 +38,7 @@ using SteadyTime = std::chrono::steady_clock;
 constexpr size_t kHidden = 1024;
 constexpr uint32_t kExperts = 64;
 constexpr size_t kTopK = 16;
+constexpr char kFrames[] = ".frames";  // address of a worker's frames behind its own
 constexpr int kBlocks = 20;
 constexpr int kLayersOfABlock = 500;  // · kBlocks = 10,000
 constexpr char kRevision[] = "00000000000000000000000000000000000000000000000000000000000bench";
@@ -96,13 +99,17 @@ int Serve(uint32_t begin, uint32_t end, const std::string& address) {
     engine.Queue(std::move(f), std::move(r));
   };
   options.drained = [&] { engine.ServeQueued(); };
-  auto rings = transport::ShmServer::Start(std::move(options));
+  auto rings = transport::ShmServer::Start(options);
   if (!rings.ok()) return 1;
-  transport::DispatchServer service(
+  transport::FrameDoor::Options frames;
+  frames.listen = address + kFrames;
+  frames.incarnation = 1;
+  frames.handler = options.handler;
+  frames.drained = options.drained;
+  const auto door = transport::FrameDoor::Start(std::move(frames));
+  if (!door.ok()) return 1;
+  transport::ExpertServer service(
       1,
-      [&](absl::StatusOr<transport::DispatchFrame> f, transport::Reply r) {
-        engine.OnFrame(std::move(f), std::move(r));
-      },
       [&](const expert::v1::DescribeRequest& request) { return engine.Describe(request.load()); },
       rings->get());
   auto server = rpc::Server::Start({address, &metrics}, {&service});
@@ -118,7 +125,9 @@ attention_worker::PlacementView ViewOf(const std::vector<std::string>& addresses
   for (uint32_t i = 0; i < addresses.size(); ++i) {
     const std::vector<base::ExpertRange> range = {{i * share, (i + 1) * share}};
     view.pools.push_back(
-        {base::SliceName(range), range, {{"expert-" + std::to_string(i), 1, addresses[i]}}});
+        {base::SliceName(range),
+         range,
+         {{"expert-" + std::to_string(i), 1, addresses[i], addresses[i] + kFrames}}});
   }
   return view;
 }
@@ -303,6 +312,7 @@ void CountWireBytes(const char* name, base::Dtype wire, size_t rows) {
 }
 
 int Main(const std::string& self) {
+  rpc::PollOwnConnections();  // as the workers of a mesh
   const test_support::TempDir dir;
   std::vector<std::string> addresses;
   std::vector<test_support::ChildProcess> workers;

@@ -112,7 +112,8 @@ class RawDispatch {
     describe.set_deadline(std::chrono::system_clock::now() + kPatience);
     describe.set_wait_for_ready(true);
     described_ok_ = stub_->Describe(&describe, ask, &described_).ok();
-    stream_ = stub_->Dispatch(&context_);
+    frames_ = expert::v1::ExpertService::NewStub(rpc::MakeChannel(described_.frames_address()));
+    stream_ = frames_->Dispatch(&context_);
   }
 
   bool described_ok() const { return described_ok_; }
@@ -159,6 +160,7 @@ class RawDispatch {
 
  private:
   const std::unique_ptr<expert::v1::ExpertService::Stub> stub_;
+  std::unique_ptr<expert::v1::ExpertService::Stub> frames_;
   grpc::ClientContext context_;
   bool described_ok_ = false;
   expert::v1::DescribeResponse described_;

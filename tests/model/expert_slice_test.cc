@@ -9,6 +9,7 @@
 
 #include "model/kernels/aligned.h"
 #include "model/local_experts.h"
+#include "model/wire_row.h"
 #include "services/base/status.h"
 #include "tests/support/model_runner.h"
 #include "tests/support/temp_dir.h"
@@ -118,18 +119,16 @@ std::vector<float> ComputeRows(const ExpertSlice& slice, size_t rows, size_t cop
                                const std::vector<uint16_t>& experts, int threads) {
   const size_t hidden = slice.hidden_size();
   AlignedBytes bytes;
-  bytes.Resize(rows * hidden * DtypeBytes(slice.profile().wire));
+  const Dtype wire = slice.profile().wire;
+  bytes.Resize(rows * hidden * DtypeBytes(wire));
   std::mt19937_64 random(1);
-  std::vector<uint16_t> patterns;
-  for (size_t i = 0; i < hidden * rows; ++i) {
-    const size_t source = i % (hidden * (rows / copies));
-    if (patterns.size() <= source)
-      patterns.push_back(static_cast<uint16_t>(0x3F00 + random() % 0x100));
-    if (slice.profile().wire == Dtype::kBf16) {
-      reinterpret_cast<uint16_t*>(bytes.data())[i] = patterns[source];
-    } else {
-      reinterpret_cast<float*>(bytes.data())[i] = static_cast<float>(patterns[source]) / 16384.0f;
-    }
+  std::vector<float> values(hidden * (rows / copies));
+  for (float& value : values) value = static_cast<float>(random() % 0x100) / 256.0f - 0.3f;
+  std::vector<float> scales;
+  for (size_t r = 0; r < rows; ++r) {
+    const auto row = std::span<const float>(values).subspan(r % (rows / copies) * hidden, hidden);
+    const float scale = ToWire(wire, row, bytes.data() + r * hidden * DtypeBytes(wire));
+    if (wire == Dtype::kInt8Row) scales.push_back(scale);
   }
   std::vector<uint32_t> offsets = {0};
   std::vector<uint16_t> ids;
@@ -142,8 +141,7 @@ std::vector<float> ComputeRows(const ExpertSlice& slice, size_t rows, size_t cop
   const std::vector<float> weights(ids.size(), 0.3f);
   std::vector<float> sums(rows * hidden);
   base::ThreadPool pool(threads);
-  slice.Compute({1, rows, slice.profile().wire, bytes.data(), offsets, ids, weights, partials},
-                pool, sums);
+  slice.Compute({1, rows, wire, bytes.data(), offsets, ids, weights, partials, scales}, pool, sums);
   return sums;
 }
 

@@ -7,7 +7,7 @@
 
 #include "model/combine_tree.h"
 #include "model/kernels/aligned.h"
-#include "model/kernels/bf16.h"
+#include "model/wire_row.h"
 
 namespace expertmesh::test_support {
 namespace {
@@ -29,6 +29,7 @@ struct SliceWork {
   std::vector<float> weights;
   std::vector<base::PartialNode> partials;
   model::AlignedBytes wire;
+  std::vector<float> scales;  // of int8 rows
   std::vector<float> sums;
 };
 
@@ -53,19 +54,15 @@ void Compute(const model::MoeCall& call, const model::ExpertSlice& slice, base::
   const model::Dtype wire = slice.profile().wire;
   const size_t row_bytes = call.hidden * model::DtypeBytes(wire);
   std::byte* bytes = work.wire.Resize(work.rows.size() * row_bytes + 64);
+  work.scales.clear();
   for (size_t i = 0; i < work.rows.size(); ++i) {
-    for (size_t c = 0; c < call.hidden; ++c) {
-      const float x = call.rows[work.rows[i] * call.hidden + c];
-      if (wire == model::Dtype::kF32) {
-        reinterpret_cast<float*>(bytes)[i * call.hidden + c] = x;
-      } else {
-        reinterpret_cast<uint16_t*>(bytes)[i * call.hidden + c] = model::NarrowBf16(x);
-      }
-    }
+    const auto row = call.rows.subspan(work.rows[i] * call.hidden, call.hidden);
+    const float scale = model::ToWire(wire, row, bytes + i * row_bytes);
+    if (wire == model::Dtype::kInt8Row) work.scales.push_back(scale);
   }
   work.sums.resize(work.partials.size() * call.hidden);
   slice.Compute({call.layer, work.rows.size(), wire, bytes, work.offsets, work.ids, work.weights,
-                 work.partials},
+                 work.partials, work.scales},
                 pool, work.sums);
 }
 

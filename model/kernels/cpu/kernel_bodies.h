@@ -15,8 +15,9 @@ namespace expertmesh::model {
 namespace {
 
 // The fixed tree over sixteen partial results.
-inline float TreeOf16(const float* partial) {
-  float a[8];
+template <class Real>
+inline Real TreeOf16(const Real* partial) {
+  Real a[8];
   for (int i = 0; i < 8; ++i) a[i] = partial[i] + partial[i + 8];
   for (int i = 0; i < 4; ++i) a[i] = a[i] + a[i + 4];
   return (a[0] + a[2]) + (a[1] + a[3]);
@@ -183,6 +184,42 @@ float Dot(const float* a, const float* b, size_t n) {
   for (size_t i = 0; i < n; i += 16) {
     const size_t count = n - i < 16 ? n - i : 16;
     for (size_t j = 0; j < count; ++j) partial[j] = __builtin_fmaf(a[i + j], b[i + j], partial[j]);
+  }
+  return TreeOf16(partial);
+}
+
+// ---- Sampling
+// ------------------------------------------------------------------------------------------
+
+float Largest(const float* x, size_t n) {
+  float partial[16];
+  uint32_t nan[16] = {};
+  for (size_t j = 0; j < 16; ++j) partial[j] = x[0];
+  for (size_t i = 0; i < n; i += 16) {
+    const size_t count = n - i < 16 ? n - i : 16;
+    for (size_t j = 0; j < count; ++j) {
+      partial[j] = x[i + j] > partial[j] ? x[i + j] : partial[j];
+      nan[j] |= x[i + j] != x[i + j] ? 1u : 0u;
+    }
+  }
+  float largest = partial[0];
+  for (size_t j = 0; j < 16; ++j) {
+    if (nan[j] != 0) return __builtin_nanf("");
+    largest = partial[j] > largest ? partial[j] : largest;
+  }
+  return largest;
+}
+
+double ExpWeights(const float* x, float top, float temperature, size_t n, float* weights) {
+  double partial[16] = {};
+  const size_t whole = n / 16 * 16;
+  for (size_t i = 0; i < whole; i += 16) {
+    for (size_t j = 0; j < 16; ++j) weights[i + j] = Exp((x[i + j] - top) / temperature);
+    for (size_t j = 0; j < 16; ++j) partial[j] += static_cast<double>(weights[i + j]);
+  }
+  for (size_t i = whole; i < n; ++i) {
+    weights[i] = Exp((x[i] - top) / temperature);
+    partial[i - whole] += static_cast<double>(weights[i]);
   }
   return TreeOf16(partial);
 }
@@ -395,7 +432,8 @@ void IndexScores(const IndexTask& task) {
 constexpr KernelTable MakeTable(std::string_view isa, decltype(KernelTable::linear_int8) int8) {
   return {isa,           Linear,      int8,          QuantiseRow, RmsNorm,
           SiluMul,       RoundToBf16, WidenFromBf16, AddRows,     ScaleRow,
-          TransposeTile, Attend,      IndexScores,   Dot,         AddScaled};
+          TransposeTile, Attend,      IndexScores,   Dot,         AddScaled,
+          Largest,       ExpWeights};
 }
 
 }  // namespace

@@ -12,7 +12,8 @@
 #include "services/base/status.h"
 #include "services/rpc/channel.h"
 #include "services/rpc/server.h"
-#include "services/transport/dispatch_server.h"
+#include "services/transport/expert_server.h"
+#include "services/transport/frame_door.h"
 #include "services/transport/grpc_transport.h"
 #include "services/transport/inproc.h"
 #include "services/transport/shm_transport.h"
@@ -163,7 +164,7 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
     } else {
       StartServer();
       MakeTransport();
-      peer_ = {"experts", 7, server_->address()};
+      peer_ = {"experts", 7, server_->address(), door_->address()};
     }
     transport_->AddPeer(peer_);
     log_.WaitUp("experts", true);
@@ -194,6 +195,7 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
     if (waiter_.joinable()) waiter_.join();
     transport_.reset();
     if (server_) server_->Shutdown(std::chrono::milliseconds(0));
+    if (door_) door_->Stop(std::chrono::milliseconds(0));
   }
   void StartServer() {
     if (IsShm(GetParam())) {
@@ -205,14 +207,20 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
       ASSERT_TRUE(rings.ok()) << rings.status();
       rings_ = *std::move(rings);
     }
-    service_ = std::make_unique<DispatchServer>(
-        7,
-        [this](absl::StatusOr<DispatchFrame> f, Reply r) {
-          experts_.OnFrame(std::move(f), std::move(r));
-        },
-        [](const auto&) { return expert::v1::DescribeResponse(); }, rings_.get());
+    service_ = std::make_unique<ExpertServer>(
+        7, [](const auto&) { return expert::v1::DescribeResponse(); }, rings_.get());
+    const bool tcp = GetParam() == Backend::kGrpcTcp;
+    FrameDoor::Options frames;
+    frames.listen = tcp ? "127.0.0.1:0" : "unix:" + dir_.path() + "/f";
+    frames.incarnation = 7;
+    frames.handler = [this](absl::StatusOr<DispatchFrame> f, Reply r) {
+      experts_.OnFrame(std::move(f), std::move(r));
+    };
+    auto door = FrameDoor::Start(std::move(frames));
+    ASSERT_TRUE(door.ok()) << door.status();
+    door_ = *std::move(door);
     rpc::Server::Options options;
-    options.listen = GetParam() == Backend::kGrpcTcp ? "127.0.0.1:0" : "unix:" + dir_.path() + "/s";
+    options.listen = tcp ? "127.0.0.1:0" : "unix:" + dir_.path() + "/s";
     options.metrics = nullptr;
     auto server = rpc::Server::Start(options, {service_.get()});
     ASSERT_TRUE(server.ok()) << server.status();
@@ -242,7 +250,8 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
   Doubler experts_;
   std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
   std::unique_ptr<ShmServer> rings_;
-  std::unique_ptr<DispatchServer> service_;
+  std::unique_ptr<ExpertServer> service_;
+  std::unique_ptr<FrameDoor> door_;
   std::unique_ptr<rpc::Server> server_;
   std::unique_ptr<Transport> transport_;
   Bell bell_;
@@ -367,12 +376,15 @@ TEST_P(GrpcOnlyTest, ADeadServerEndsCallsInFlightAndAReturningOneIsFound) {
   transport_->Submit("experts", Purpose::kDecode, Frame(1, 1), log_.For(1));
   experts_.WaitHeld(1);
   server_->Shutdown(std::chrono::milliseconds(0));
+  door_->Stop(std::chrono::milliseconds(0));
   EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
   log_.WaitUp("experts", false);
   server_.reset();
+  door_.reset();
   experts_.ReleaseBackwards(0);
   StartServer();
   peer_.address = server_->address();
+  peer_.frames = door_->address();
   transport_->AddPeer(peer_);
   log_.WaitUp("experts", true);
   if (IsShm(GetParam())) log_.WaitHow("experts", "shm");
@@ -381,14 +393,14 @@ TEST_P(GrpcOnlyTest, ADeadServerEndsCallsInFlightAndAReturningOneIsFound) {
 }
 
 TEST_P(GrpcOnlyTest, AnotherIncarnationAtTheAddressIsNotAPeer) {
-  transport_->AddPeer({"stranger", 8, server_->address()});
+  transport_->AddPeer({"stranger", 8, server_->address(), door_->address()});
   transport_->Submit("stranger", Purpose::kDecode, Frame(1, 1), log_.For(1));
   EXPECT_EQ(base::ReasonOf(log_.Wait(1)), Reason::kPeerLost);
 }
 
 // A peer that has sent its last call still gets every answer, and only then the end of the stream.
 TEST_P(GrpcOnlyTest, CallsBeforeAHalfCloseAreAnswered) {
-  const auto channel = rpc::MakeChannel(server_->address());
+  const auto channel = rpc::MakeChannel(door_->address());
   const auto stub = expert::v1::ExpertService::NewStub(channel);
   for (const bool held : {true, false}) {
     if (held) experts_.Hold();

@@ -158,7 +158,7 @@ TEST_F(FrameTest, RowsAreRoundedToNearestEven) {
 
 TEST_F(FrameTest, VersionSizeAndChecksumAreRefusedWithTheirReasons) {
   EXPECT_EQ(Refused([](auto&, auto&) {}), Reason::kUnspecified);
-  EXPECT_EQ(Refused([](auto& f, auto&) { f.header.set_protocol_version(2); }),
+  EXPECT_EQ(Refused([](auto& f, auto&) { f.header.set_protocol_version(kProtocolVersion + 1); }),
             Reason::kFrameVersion);
   EXPECT_EQ(Refused([](auto& f, auto&) { f.header.set_payload_bytes(64); }),
             Reason::kFrameMalformed);

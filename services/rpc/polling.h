@@ -1,0 +1,15 @@
+// How gRPC waits for connections.
+#pragma once
+
+#include <cstdlib>
+
+namespace expertmesh::rpc {
+
+/// A thread that polls a queue waits for the queue's own connections. gRPC's default has one thread
+/// of the process wait for all of them, which hands what comes on to the thread whose queue it is:
+/// two more switches of threads per message, and more for a Unix socket, where every read of the
+/// peer wakes it too. For processes that carry dispatch frames; before anything of gRPC, with one
+/// thread. GRPC_POLL_STRATEGY in the environment wins.
+inline void PollOwnConnections() { setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0); }
+
+}  // namespace expertmesh::rpc
