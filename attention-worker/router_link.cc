@@ -94,7 +94,9 @@ void RouterLink::OnView(const router::v1::View& view) {
     placed_ = placed_ || (placement.complete() && remembers);
     placed = placed_;
   }
-  experts_.SetView(placement);
+  // A router that has just come back has none before all workers are with it again: until then the
+  // one that was is as good.
+  if (view.has_placement()) experts_.SetView(placement);
   if (placed) {
     process_.SetReady();  // once ready it stays ready: requests get the reason instead
   } else {

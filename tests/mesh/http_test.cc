@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <future>
 #include <initializer_list>
 
 #include "tests/support/http_client.h"
@@ -227,6 +228,38 @@ TEST(SmallWorkerTest, WhatCanNeverFitIs400AtOnce) {
       HttpPost(mesh.HttpAddress(), "/v1/chat/completions",
                R"({"model":"tiny-v3","messages":[{"role":"user","content":"Hi"}]})");
   EXPECT_EQ(chat.status, 200) << chat.body;
+}
+
+// One sequence fits, one may wait. Of many at once the others are refused, with the time to try
+// again; nothing is lost, and nothing stays behind.
+TEST(SmallWorkerTest, MoreThanFitWaitAndMoreThanMayWaitAre429) {
+  MeshSpec spec;
+  spec.model = TinyModel();
+  spec.slices = {"0-31"};
+  spec.attention_flags = {"--kv-pages", "2", "--queue", "1"};
+  spec.gateway = true;
+  LocalMesh mesh(spec);
+  ASSERT_TRUE(mesh.WaitReady());
+  const auto complete = [&] {
+    return HttpPost(mesh.HttpAddress(), "/v1/completions",
+                    R"({"model":"tiny-v3","prompt":"Hi","seed":1,"max_tokens":100})");
+  };
+  std::vector<std::future<HttpResponse>> answers;
+  for (int i = 0; i < 16; ++i) answers.push_back(std::async(std::launch::async, complete));
+  int answered = 0;
+  int refused = 0;
+  for (auto& answer : answers) {
+    const HttpResponse r = answer.get();
+    answered += r.status == 200 ? 1 : 0;
+    if (r.status != 429) continue;
+    ++refused;
+    EXPECT_NE(r.header.find("Retry-After: 1"), std::string::npos) << r.header;
+    EXPECT_NE(r.body.find("\"code\":\"queue_full\""), std::string::npos) << r.body;
+  }
+  EXPECT_GE(answered, 2);
+  EXPECT_GE(refused, 1);
+  EXPECT_EQ(answered + refused, 16);
+  EXPECT_EQ(complete().status, 200);
 }
 
 }  // namespace

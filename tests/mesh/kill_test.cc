@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <future>
 #include <set>
 
@@ -55,8 +56,9 @@ class KillTest : public testing::Test {
   }
 
   // Begins a long answer through the gateway's gRPC door and kills `victim` once tokens flow. With
-  // SIGSTOP it only stands still, and with every connection open.
-  absl::Status KillDuringAnswer(const std::string& victim, int signal = SIGKILL) {
+  // SIGSTOP it only stands still, and with every connection open. `then` follows at once.
+  absl::Status KillDuringAnswer(const std::string& victim, int signal = SIGKILL,
+                                const std::function<void()>& then = nullptr) {
     const auto stub =
         inference::v1::InferenceService::NewStub(rpc::MakeChannel(mesh_->Address("gateway")));
     inference::v1::GenerateRequest request;
@@ -74,6 +76,7 @@ class KillTest : public testing::Test {
       if (killed || !event.has_token()) continue;
       Kill(victim, signal);
       killed = true;
+      if (then) then();
     }
     EXPECT_TRUE(killed);
     ended_after_ = steady_clock::now() - killed_at_.load();
@@ -214,6 +217,18 @@ TEST_F(KillTest, RouterIsNotOnTheTokenPath) {
   EXPECT_TRUE(KillDuringAnswer("router").ok());
   EXPECT_EQ(tokens_, 450);
   ExpectSeen(mesh_->Address("router"), {"attention", "expert-0", "expert-1", "gateway", "engram"});
+  EXPECT_EQ(Chat().status, 200);
+}
+
+// Its first view has no placement, since the workers come to it one by one.
+TEST_F(KillTest, ARouterThatComesBackDisturbsNoAnswer) {
+  for (int i = 0; i < 3; ++i) {
+    const absl::Status status =
+        KillDuringAnswer("router", SIGKILL, [&] { mesh_->Restart("router"); });
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(tokens_, 450);
+    ASSERT_TRUE(mesh_->WaitReady());
+  }
   EXPECT_EQ(Chat().status, 200);
 }
 
