@@ -94,7 +94,7 @@ def distinct_experts(options: Options, directory: Path, work: Workload) -> float
     steps = min(DISTINCT_STEPS, options.steps)
     path = write_requests(RESULTS / "distinct.requests", work.requests(0, steps=steps))
     found = tool("expertmesh-bench-model", "distinct", str(directory), options.profile,
-                 str(sum(options.threads)), str(path))
+                 str(options.threads[0]), str(path))
     return float(found[0]["distinct_experts"])
 
 

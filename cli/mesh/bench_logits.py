@@ -27,7 +27,7 @@ def logits(options: Options) -> None:
     for profile in dict.fromkeys(("exact-f32", options.profile)):
         ours = RESULTS / f"logits-{profile}.f32"
         tool("expertmesh-bench-model", "logits", str(directory), profile,
-             str(sum(options.threads)), str(path), str(ours))
+             str(options.threads[0]), str(path), str(ours))
     for kv_b, settings in FORMS.items():
         gguf = bench_peer.gguf(directory, options.profile, kv_b)
         with Peer(options, gguf, settings) as peer:

@@ -80,9 +80,7 @@ class Mesh:
         if self.gateway or self.transport != "inproc":
             start("router", "router", router, [])
             to_router = ["--router", f"unix:{folder}/router.sock"]
-        if self.transport == "inproc":
-            attention_threads += expert_threads * POOLS - 1
-        else:
+        if self.transport != "inproc":
             for pool, experts in enumerate(model.slices(self.directory, POOLS)):
                 start(f"expert-{pool}", "expert-worker", expert,
                       ["--slice", experts, *worker, "--threads", str(expert_threads), *to_router])

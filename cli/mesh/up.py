@@ -57,13 +57,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     up.add_argument("--transport", choices=("auto", "grpc", "shm"), default="auto",
                     help="between attention and expert workers: shared memory, gRPC, or auto, "
                          "which is shared memory where it can be agreed (default: auto)")
-    up.add_argument("--threads", type=arguments.count, default=1, metavar="N",
-                    help="compute threads of each worker (default: 1)")
+    up.add_argument("--threads", type=arguments.count, metavar="N",
+                    help="compute threads of each worker (default: all cores for an attention "
+                         "worker, and among the expert workers, which compute in turn)")
     up.add_argument("--port", type=arguments.port, default=DEFAULT_PORT,
                     help=f"HTTP port, the next free one if taken; 0: any (default: {DEFAULT_PORT})")
     up.add_argument("--override", action="append", default=[], metavar="KEY=VALUE",
                     help="a key of config.json replaced on every process, e.g. index_topk=32; may "
                          "be given several times; changes the revision")
+    up.add_argument("--no-generation-config", action="store_true",
+                    help="do not take defaults of sampling from the model's "
+                         "generation_config.json")
     up.add_argument("--debug-api", action="store_true", help="allow inference.v1's debug block")
     up.add_argument("--detach", action="store_true", help="run in the background")
     up.add_argument("--timeout", type=arguments.seconds, default=120, metavar="SECONDS",
@@ -141,6 +145,15 @@ def check_profile(profile: str, shown: dict[str, Any]) -> None:
         raise MeshError(f"--profile {profile}: there are {', '.join(known)}")
 
 
+def threads(args: argparse.Namespace, pools: int) -> tuple[int, int]:
+    """Of each attention worker and of each expert worker. Where there is no wish: attention and
+    experts of a step compute in turn, so that each may have every core."""
+    if args.threads:
+        return args.threads, args.threads
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // args.attention), max(1, cores // (pools * args.expert_replicas))
+
+
 def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
            slices: list[str]) -> None:
     """Starts every process; each finds the others through the router."""
@@ -156,8 +169,8 @@ def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
     if args.served_model_name:
         served += ["--served-model-name", args.served_model_name]
     served += [f"--override={word}" for word in args.override]
-    worker = [*served, "--profile", args.profile, "--threads", str(args.threads), "--transport",
-              args.transport, *router]
+    worker = [*served, "--profile", args.profile, "--transport", args.transport, *router]
+    attention_threads, expert_threads = threads(args, len(slices))
     debug = ["--debug-api"] if args.debug_api else []
     data = ["--data", str(supervisor.instance.logs / "engram")]
 
@@ -166,11 +179,13 @@ def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
     for pool, experts in enumerate(slices):
         for replica in range(args.expert_replicas):
             start(f"expert-{pool}-{replica}", "expert-worker", expert_program,
-                  ["--slice", experts, *worker])
+                  ["--slice", experts, *worker, "--threads", str(expert_threads)])
     for index in range(args.attention):
-        start(f"attention-{index}", "attention-worker", attention_program, [*worker, *debug])
+        start(f"attention-{index}", "attention-worker", attention_program,
+              [*worker, *debug, "--threads", str(attention_threads)])
+    defaults = ["--no-generation-config"] if args.no_generation_config else []
     start("gateway", "gateway", gateway_program,
-          ["--http", f"127.0.0.1:{free_port(args.port)}", *served, *router])
+          ["--http", f"127.0.0.1:{free_port(args.port)}", *served, *defaults, *router])
 
 
 def run(args: argparse.Namespace) -> int:

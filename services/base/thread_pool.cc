@@ -29,6 +29,7 @@ void AwaitChange(const std::atomic<T>& value, T old) {
       if (value.load(std::memory_order_acquire) != old) return;
       Pause();
     }
+    std::this_thread::yield();  // another process may have work for this core
   } while (std::chrono::steady_clock::now() < end);
   value.wait(old, std::memory_order_acquire);
 }

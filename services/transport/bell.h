@@ -2,6 +2,8 @@
 // one sleep can cover bells, sockets and shared memory.
 #pragma once
 
+#include <sched.h>
+
 #include <atomic>
 #include <chrono>
 #include <ctime>
@@ -42,6 +44,7 @@ class Spinner {
           return true;
         }
       }
+      sched_yield();  // whom this thread waits for may need its core
     } while (std::chrono::steady_clock::now() < end);
     if (misses_ < kMissesMax) ++misses_;
     return false;

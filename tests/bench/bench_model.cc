@@ -24,6 +24,7 @@
 #include "model/runtime.h"
 #include "model/writer/model_writer.h"
 #include "model/writer/presets.h"
+#include "tests/bench/floors.h"
 #include "tests/support/temp_dir.h"
 
 namespace expertmesh {
@@ -268,11 +269,27 @@ class ContextBench {
   std::unique_ptr<model::LocalExperts> experts_;
 };
 
+// Multiply-adds in f32 that the threads can do at present, two operations each; 0 where the floors
+// do not run.
+double F32PeakOf(base::ThreadPool& pool) {
+  std::vector<double> rates = {0};
+#ifdef EXPERTMESH_FLOORS
+  if (bench::HasFloors()) {
+    rates.clear();
+    for (int i = 0; i < 25; ++i) rates.push_back(bench::F32Peak(pool));
+  }
+#endif
+  std::sort(rates.begin(), rates.end());
+  return rates[rates.size() / 2];
+}
+
 int Context(const char* profile, int threads, int rounds, const std::vector<size_t>& lengths) {
   const std::pair<const char*, std::vector<bool>> kinds[] = {
       {"full_full", {true, true}}, {"full_shared", {true, false}}, {"dense_dense", {}}};
   for (const auto& [name, full] : kinds) {
     ContextBench bench(full, profile, threads);
+    base::ThreadPool pool(threads);
+    std::printf("{\"layers\": \"%s\", \"f32_gop_s\": %.4f}\n", name, F32PeakOf(pool) / 1e9);
     for (const size_t length : lengths) {
       std::printf("{\"layers\": \"%s\", \"length\": %zu, \"step_ms\": %.4f}\n", name, length,
                   bench.StepMs(length, rounds));

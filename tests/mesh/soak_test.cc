@@ -20,6 +20,12 @@ namespace {
 
 using std::chrono::steady_clock;
 
+// AddressSanitizer gives nothing back for a while, to see who still uses it.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kKeepsFreedMemory = true;
+#else
+constexpr bool kKeepsFreedMemory = false;
+#endif
 constexpr int kConnections = 64;
 constexpr int kWarmUp = 1000;
 constexpr int kRequests = 10000;
@@ -174,6 +180,7 @@ TEST_F(SoakTest, TenThousandShortRequestsLeaveNothingBehind) {
     std::printf("%-10s descriptors %zu then %zu, resident %zu then %zu KiB\n", name.c_str(),
                 before.descriptors, use.descriptors, before.resident_kib, use.resident_kib);
     EXPECT_LE(use.descriptors, DescriptorsMax(name, idle.at(name))) << name;
+    if (kKeepsFreedMemory) continue;
     EXPECT_LE(use.resident_kib, before.resident_kib + before.resident_kib / 10 + kMarginKiB)
         << name;
   }

@@ -24,7 +24,7 @@ TEST(Stability, NoStreamGrowsByMixing) {
   WriteOptions options;
   options.directory = dir / "tiny";
   ASSERT_TRUE(WriteModel(*FindPreset("tiny"), options).ok());
-  const Config& config = FindPreset("tiny")->config;
+  const Config config = FindPreset("tiny")->config;
   const auto checkpoint = Checkpoint::Open(options.directory);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const Profile profile = *ParseProfile("exact-f32");

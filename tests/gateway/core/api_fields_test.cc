@@ -48,9 +48,10 @@ ParsedRequest ParseMessages(std::string_view body) { return ParseMessagesRequest
 using enum Does;
 
 const std::vector<Row> kChatRows = {
-    {"temperature", kHonoured, R"("temperature":0.5)", "0 to 2"},
-    {"top_p", kHonoured, R"("top_p":0.5)", "above 0, at most 1"},
-    {"top_k", kHonoured, R"("top_k":40)", "0 is all"},
+    {"temperature", kHonoured, R"("temperature":0.5)",
+     "0 to 2; absent: of the model's `generation_config.json`, else 1"},
+    {"top_p", kHonoured, R"("top_p":0.5)", "above 0, at most 1; absent: likewise, else 1"},
+    {"top_k", kHonoured, R"("top_k":40)", "0 is all; absent: likewise, else 0"},
     {"min_p", kHonoured, R"("min_p":0.1)", "0 to 1"},
     {"seed", kHonoured, R"("seed":7)", "any 64-bit integer; drawn if absent"},
     {"presence_penalty", kHonoured, R"("presence_penalty":1)", "−2 to 2"},
