@@ -54,8 +54,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                         help="between our processes (default: grpc)")
     parser.add_argument("--lanes", type=numbers, default=(), metavar="N,N", help="decode, mesh-tax")
     parser.add_argument("--lengths", type=numbers, default=(), metavar="N,N", help="context")
-    parser.add_argument("--threads", type=numbers, default=(2, 1), metavar="A,E",
-                        help="of the attention worker and of each expert worker (default: 2,1); "
+    parser.add_argument("--threads", type=numbers, default=(2, 2), metavar="A,E",
+                        help="of the attention worker and of each expert worker (default: 2,2); "
                              "a process with everything in it has A")
     parser.add_argument("--cores", type=numbers, default=(), metavar="N,N",
                         help="for all processes of both sides (default: the first two)")

@@ -38,7 +38,7 @@ class Options:
     transports: tuple[str, ...] = ("grpc",)
     lanes: tuple[int, ...] = ()  # none: those of the benchmark
     cores: tuple[int, ...] = ()
-    threads: tuple[int, int] = (2, 1)  # of the attention worker, of each expert worker
+    threads: tuple[int, int] = (2, 2)  # of the attention worker, of each expert worker
     peer: bool = True
     peer_settings: str = "best"
     file: Path | None = None

@@ -59,7 +59,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                          "which is shared memory where it can be agreed (default: auto)")
     up.add_argument("--threads", type=arguments.count, metavar="N",
                     help="compute threads of each worker (default: all cores for an attention "
-                         "worker, and among the expert workers, which compute in turn)")
+                         "worker; the experts' share of them for an expert worker, two at least)")
     up.add_argument("--port", type=arguments.port, default=DEFAULT_PORT,
                     help=f"HTTP port, the next free one if taken; 0: any (default: {DEFAULT_PORT})")
     up.add_argument("--override", action="append", default=[], metavar="KEY=VALUE",
@@ -147,11 +147,13 @@ def check_profile(profile: str, shown: dict[str, Any]) -> None:
 
 def threads(args: argparse.Namespace, pools: int) -> tuple[int, int]:
     """Of each attention worker and of each expert worker. Where there is no wish: attention and
-    experts of a step compute in turn, so that each may have every core."""
+    experts of a step compute in turn, so that each side may have every core; two for an expert
+    worker, since one is done first and leaves its core to the others."""
     if args.threads:
         return args.threads, args.threads
     cores = len(os.sched_getaffinity(0))
-    return max(1, cores // args.attention), max(1, cores // (pools * args.expert_replicas))
+    experts = pools * args.expert_replicas
+    return max(1, cores // args.attention), max(min(2, cores), cores // experts)
 
 
 def launch(supervisor: Supervisor, args: argparse.Namespace, directory: Path,
