@@ -1,5 +1,7 @@
 #include "attention-worker/engram_client.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cstring>
 #include <set>
@@ -22,6 +24,7 @@ namespace pb = engram::v1;
 namespace {
 
 constexpr size_t kRowsOfACall = 65536;
+constexpr size_t kBlockRows = 32;         // that lie in the nearest cache until they are decoded
 constexpr uint32_t kCached = UINT32_MAX;  // its bytes are in raw_ already
 constexpr std::chrono::milliseconds kRetryEvery(20);
 
@@ -55,6 +58,7 @@ EngramClient::EngramClient(EngramStores& stores, Options options, const base::Cl
     : stores_(stores),
       options_(options),
       clock_(clock),
+      mapped_(metrics.GetCounter(metric::kAttentionMemoryRows, {{"result", "mapped"}})),
       hits_(metrics.GetCounter(metric::kAttentionMemoryRows, {{"result", "hit"}})),
       misses_(metrics.GetCounter(metric::kAttentionMemoryRows, {{"result", "miss"}})),
       retries_(metrics.GetCounter(metric::kAttentionMemoryRetries)),
@@ -80,33 +84,57 @@ void EngramClient::PrepareFormat() {
   shape_ = shape;
   codec_ = std::make_unique<model::TableRowCodec>(FormatOf(shape.format()), shape.width());
   cache_ = std::make_unique<base::RowCache>(options_.cache_rows, codec_->row_bytes());
+  block_.resize(kBlockRows * codec_->row_bytes());
 }
 
-EngramClient::Wanted& EngramClient::WantedOf(const MemoryLane& lane, uint32_t layer) {
-  for (const auto& wanted : wanted_) {
-    if (wanted->table.layer == layer && wanted->table.version == lane.pin->version &&
-        wanted->ids.size() < kRowsOfACall) {
-      return *wanted;
+// Null where rows must be asked for.
+const model::MappedSegment* EngramClient::SegmentOf(const MemoryLane& lane, uint32_t layer) const {
+  if (lane.pin->mapped == nullptr) return nullptr;
+  const model::MappedSegment* segment = lane.pin->mapped->Find(layer);
+  return segment != nullptr && segment->row_bytes() == codec_->row_bytes() ? segment : nullptr;
+}
+
+size_t EngramClient::WantedOf(const MemoryLane& lane, uint32_t layer, size_t first) {
+  for (size_t i = first; i < wanted_.size(); ++i) {
+    const Wanted& wanted = *wanted_[i];
+    if (wanted.table.layer == layer && wanted.table.version == lane.pin->version &&
+        wanted.ids.size() < kRowsOfACall) {
+      return i;
     }
   }
   auto wanted = std::make_unique<Wanted>();
   wanted->table = {lane.pin->version, layer, TableNumber(lane.pin->version, layer),
                    &lane.pin->shape};
   wanted_.push_back(std::move(wanted));
-  return *wanted_.back();
+  return wanted_.size() - 1;
+}
+
+// Adds a row to what wanted_ holds from `first` on.
+EngramClient::Source EngramClient::Want(const MemoryLane& lane, uint32_t layer, uint64_t id,
+                                        size_t first) {
+  const size_t index = WantedOf(lane, layer, first);
+  Wanted& wanted = *wanted_[index];
+  const auto [place, is_new] = wanted.places.try_emplace(id, wanted.ids.size());
+  if (is_new) wanted.ids.push_back(id);
+  return {static_cast<uint32_t>(index), static_cast<uint32_t>(place->second)};
 }
 
 // What the cache has is copied now, since it may be gone when the layer comes.
 void EngramClient::Collect(const model::MemoryCall::Layer& layer) {
   const size_t row_bytes = codec_->row_bytes();
-  std::vector<std::byte>& raw = raw_.emplace_back(layer.row_ids.size() * row_bytes);
-  auto& sources = sources_.emplace_back(layer.row_ids.size(), std::pair{kCached, kCached});
+  std::vector<std::byte>& raw = raw_.emplace_back();
+  std::vector<Source>& sources = sources_.emplace_back();
   size_t hits = 0;
-  size_t row = 0;
+  size_t misses = 0;
+  size_t end = 0;
   for (const MemoryLane& lane : lanes_) {
+    size_t at = end;
+    end += lane.row_count * call_.columns;
+    if (SegmentOf(lane, layer.layer) != nullptr) continue;
+    raw.resize(layer.row_ids.size() * row_bytes);
+    sources.resize(layer.row_ids.size(), {kCached, kCached});
     const uint64_t table = TableNumber(lane.pin->version, layer.layer);
-    for (size_t i = 0; i < lane.row_count * call_.columns; ++i) {
-      const size_t at = row * call_.columns + i;
+    for (; at < end; ++at) {
       const uint64_t id = layer.row_ids[at];
       const std::byte* cached = cache_->Find(table, id);
       if (cached != nullptr) {
@@ -114,18 +142,12 @@ void EngramClient::Collect(const model::MemoryCall::Layer& layer) {
         ++hits;
         continue;
       }
-      Wanted& wanted = WantedOf(lane, layer.layer);
-      const auto [place, is_new] = wanted.places.try_emplace(id, wanted.ids.size());
-      if (is_new) wanted.ids.push_back(id);
-      const auto index = std::find_if(wanted_.begin(), wanted_.end(),
-                                      [&](const auto& w) { return w.get() == &wanted; });
-      sources[at] = {static_cast<uint32_t>(index - wanted_.begin()),
-                     static_cast<uint32_t>(place->second)};
+      sources[at] = Want(lane, layer.layer, id, 0);
+      ++misses;
     }
-    row += lane.row_count;
   }
   hits_.Add(static_cast<double>(hits));
-  misses_.Add(static_cast<double>(layer.row_ids.size() - hits));
+  misses_.Add(static_cast<double>(misses));
 }
 
 void EngramClient::Begin(const model::MemoryCall& call) {
@@ -137,14 +159,14 @@ void EngramClient::Begin(const model::MemoryCall& call) {
   begin_ = clock_.Now();
   PrepareFormat();
   for (const model::MemoryCall::Layer& layer : call_.layers) Collect(layer);
-  SendAll();
+  SendAll(0);
 }
 
 // As few calls as the bound allows: one, unless the step is very large.
-void EngramClient::SendAll() {
+void EngramClient::SendAll(size_t first) {
   const auto asked = std::make_shared<Asked>();
   size_t rows = kRowsOfACall;
-  for (size_t i = 0; i < wanted_.size(); ++i) {
+  for (size_t i = first; i < wanted_.size(); ++i) {
     const Wanted& wanted = *wanted_[i];
     if (rows + wanted.ids.size() > kRowsOfACall) {
       asks_.push_back(std::make_shared<Ask>());
@@ -266,35 +288,113 @@ void EngramClient::AwaitAll() {
   }
 }
 
+// Decodes a row into its place; its token fails if there is none.
+void EngramClient::Deliver(const absl::Status& found, const std::byte* bytes, size_t at,
+                           const Part& part) {
+  absl::Status status = found;
+  if (status.ok()) {
+    status = codec_->Decode({bytes, codec_->row_bytes()}, part.out.data() + at * call_.width);
+  } else if (base::ReasonOf(status) == Reason::kPeerLost ||
+             base::ReasonOf(status) == Reason::kDeadlineExceeded) {
+    status = Error(Reason::kEngramUnavailable,
+                   absl::StrCat("no Engram store answered: ", status.message()));
+  }
+  if (status.ok()) return;
+  const size_t row = at / call_.columns;
+  part.alive[row] = 0;
+  failures_[row] = status;
+}
+
+void EngramClient::DeliverAsked(Source source, size_t at, const Part& part) {
+  const Wanted& wanted = *wanted_[source.first];
+  const auto* rows = reinterpret_cast<const std::byte*>(wanted.rows.data());
+  Deliver(wanted.status, rows + source.second * codec_->row_bytes(), at, part);
+}
+
+void EngramClient::FinishAsked(const Part& part) {
+  const size_t row_bytes = codec_->row_bytes();
+  for (size_t row = part.row; row < part.row + part.lane.row_count; ++row) {
+    for (size_t c = 0; c < call_.columns && part.alive[row] != 0; ++c) {
+      const size_t at = row * call_.columns + c;
+      const Source source = sources_[part.place][at];
+      if (source.first == kCached) {
+        Deliver(absl::OkStatus(), raw_[part.place].data() + at * row_bytes, at, part);
+      } else {
+        DeliverAsked(source, at, part);
+      }
+    }
+  }
+}
+
+void EngramClient::FinishMapped(const model::MappedSegment& segment, const Part& part) {
+  const size_t row_bytes = codec_->row_bytes();
+  const size_t begin = part.row * call_.columns;
+  const std::span<const uint64_t> ids =
+      call_.layers[part.place].row_ids.subspan(begin, part.lane.row_count * call_.columns);
+  std::vector<size_t> damaged;  // as `at` elsewhere: row · columns + column of the step
+  std::vector<size_t> bad;      // of a block
+  for (size_t first = 0; first < ids.size(); first += kBlockRows) {
+    const size_t count = std::min(kBlockRows, ids.size() - first);
+    bad.clear();
+    segment.Read(ids.subspan(first), count, block_.data(), bad);
+    auto next_bad = bad.begin();
+    for (size_t i = 0; i < count; ++i) {
+      const size_t at = begin + first + i;
+      if (next_bad != bad.end() && *next_bad == i) {
+        damaged.push_back(at);
+        ++next_bad;
+      } else if (part.alive[at / call_.columns] != 0) {
+        Deliver(absl::OkStatus(), block_.data() + i * row_bytes, at, part);
+      }
+    }
+  }
+  mapped_.Add(static_cast<double>(ids.size() - damaged.size()));
+  if (!damaged.empty()) AskForDamaged(segment, part, damaged);
+}
+
+// Another store may have these rows, and the one whose files they are in says what is wrong.
+void EngramClient::AskForDamaged(const model::MappedSegment& segment, const Part& part,
+                                 const std::vector<size_t>& damaged) {
+  const model::MemoryCall::Layer& layer = call_.layers[part.place];
+  const uint64_t table = TableNumber(part.lane.pin->version, layer.layer);
+  const size_t first = wanted_.size();
+  std::vector<std::pair<size_t, Source>> asked;
+  for (const size_t at : damaged) {
+    const std::byte* cached = cache_->Find(table, layer.row_ids[at]);
+    if (cached != nullptr) {
+      hits_.Add();
+      Deliver(absl::OkStatus(), cached, at, part);
+    } else {
+      asked.emplace_back(at, Want(part.lane, layer.layer, layer.row_ids[at], first));
+    }
+  }
+  if (asked.empty()) return;
+  spdlog::warn("{}: row {} does not match its checksum; asking for it and {} more", segment.path(),
+               layer.row_ids[asked.front().first], asked.size() - 1);
+  retries_.Add();
+  misses_.Add(static_cast<double>(asked.size()));
+  SendAll(first);
+  AwaitAll();
+  for (const auto& [at, source] : asked) {
+    if (part.alive[at / call_.columns] != 0) DeliverAsked(source, at, part);
+  }
+}
+
 void EngramClient::Finish(uint32_t layer, std::span<float> out, std::span<uint8_t> alive) {
   AwaitAll();
   const auto wanted_layer =
       std::find_if(call_.layers.begin(), call_.layers.end(),
                    [&](const model::MemoryCall::Layer& l) { return l.layer == layer; });
   const auto place = static_cast<size_t>(wanted_layer - call_.layers.begin());
-  const size_t row_bytes = codec_->row_bytes();
-  for (size_t row = 0; row < call_.row_count; ++row) {
-    for (size_t c = 0; c < call_.columns && alive[row] != 0; ++c) {
-      const size_t at = row * call_.columns + c;
-      const auto [source, index] = sources_[place][at];
-      const std::byte* bytes = raw_[place].data() + at * row_bytes;
-      absl::Status status;
-      if (source != kCached) {
-        const Wanted& wanted = *wanted_[source];
-        status = wanted.status;
-        bytes = reinterpret_cast<const std::byte*>(wanted.rows.data()) + index * row_bytes;
-      }
-      if (status.ok()) {
-        status = codec_->Decode({bytes, row_bytes}, out.data() + at * call_.width);
-      } else if (base::ReasonOf(status) == Reason::kPeerLost ||
-                 base::ReasonOf(status) == Reason::kDeadlineExceeded) {
-        status = Error(Reason::kEngramUnavailable,
-                       absl::StrCat("no Engram store answered: ", status.message()));
-      }
-      if (status.ok()) continue;
-      alive[row] = 0;
-      failures_[row] = status;
+  size_t row = 0;
+  for (const MemoryLane& lane : lanes_) {
+    const Part part{lane, place, row, out, alive};
+    if (const model::MappedSegment* segment = SegmentOf(lane, layer)) {
+      FinishMapped(*segment, part);
+    } else {
+      FinishAsked(part);
     }
+    row += lane.row_count;
   }
 }
 

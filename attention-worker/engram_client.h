@@ -1,5 +1,6 @@
 // The rows of the memory from Engram stores: the MemoryBackend of a mesh. Begin asks for what the
-// cache lacks, all layers in one call, while the layers before compute; Finish waits for it.
+// cache lacks, all layers in one call, while the layers before compute; Finish waits for it. Where
+// a store's files are mapped, Finish reads them instead, and asks for a row that is damaged there.
 #pragma once
 
 #include <memory>
@@ -60,11 +61,30 @@ class EngramClient final : public model::MemoryBackend {
     absl::Status status;
   };
 
+  /// Where an asked row lies: index in wanted_ and in its ids; or kCached, in raw_.
+  using Source = std::pair<uint32_t, uint32_t>;
+  /// One lane's part of a Finish.
+  struct Part {
+    const MemoryLane& lane;
+    size_t place = 0;          // of the layer in the call
+    size_t row = 0;            // first token of the lane in the step
+    std::span<float> out;      // [row_count, columns · width], of the step
+    std::span<uint8_t> alive;  // [row_count], of the step
+  };
+
   void PrepareFormat();
   uint64_t TableNumber(const std::string& version, uint32_t layer);
+  const model::MappedSegment* SegmentOf(const MemoryLane& lane, uint32_t layer) const;
   void Collect(const model::MemoryCall::Layer& layer);
-  Wanted& WantedOf(const MemoryLane& lane, uint32_t layer);
-  void SendAll();
+  Source Want(const MemoryLane& lane, uint32_t layer, uint64_t id, size_t first);
+  size_t WantedOf(const MemoryLane& lane, uint32_t layer, size_t first);
+  void FinishMapped(const model::MappedSegment& segment, const Part& part);
+  void FinishAsked(const Part& part);
+  void AskForDamaged(const model::MappedSegment& segment, const Part& part,
+                     const std::vector<size_t>& damaged);
+  void Deliver(const absl::Status& found, const std::byte* bytes, size_t at, const Part& part);
+  void DeliverAsked(Source source, size_t at, const Part& part);
+  void SendAll(size_t first);
   void Send(const std::shared_ptr<Ask>& ask);
   void AwaitAll();
   void Settle(const std::shared_ptr<Ask>& ask);
@@ -81,15 +101,16 @@ class EngramClient final : public model::MemoryBackend {
   // Of the step.
   std::vector<MemoryLane> lanes_;
   model::MemoryCall call_;
-  std::vector<std::vector<std::byte>> raw_;  // [layers of the call][rows · columns · row bytes]
-  // [layers][rows · columns]: where the row comes from: index in wanted_ and in its ids, or none.
-  std::vector<std::vector<std::pair<uint32_t, uint32_t>>> sources_;
+  // Of each layer of the call; empty where every lane's rows are mapped.
+  std::vector<std::vector<std::byte>> raw_;   // [layers][rows · columns · row bytes]
+  std::vector<std::vector<Source>> sources_;  // [layers][rows · columns]
+  std::vector<std::byte> block_;              // some rows on their way to their places
   std::vector<std::unique_ptr<Wanted>> wanted_;
   std::vector<std::shared_ptr<Ask>> asks_;
   std::vector<absl::Status> failures_;
   base::Instant begin_;
 
-  telemetry::Counter hits_, misses_, retries_;
+  telemetry::Counter mapped_, hits_, misses_, retries_;
   telemetry::Histogram wait_seconds_;
 };
 

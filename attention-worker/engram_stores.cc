@@ -3,9 +3,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/base/host_identity.h"
 #include "services/base/status.h"
 #include "services/rpc/channel.h"
 #include "services/rpc/identity.h"
@@ -92,6 +94,10 @@ void EngramStores::SetStores(const std::vector<EngramStoreAddress>& stores) {
   }
   if (next == stores_) return;
   stores_ = std::move(next);
+  std::erase_if(refused_, [&](const auto& refused) {
+    return std::none_of(stores_.begin(), stores_.end(),
+                        [&](const auto& store) { return store->at.incarnation == refused.first; });
+  });
   ++generation_;
   changed_.notify_all();
 }
@@ -131,6 +137,7 @@ void EngramStores::Try(std::shared_ptr<PinCall> call) {
   call->request.set_version(call->version);
   call->request.set_holder(options_.worker.substr(0, rpc::kIdentityBytesMax));
   call->request.set_ttl_ms(static_cast<uint32_t>(options_.lease_time.count()));
+  if (options_.map_segments) call->request.set_host(base::HostIdentity());
   const std::shared_ptr<Stub> stub = call->asked->stub;
   stub->async()->AcquireLease(
       call->contexts.back().get(), &call->request, &call->response,
@@ -170,6 +177,7 @@ std::shared_ptr<const MemoryPin> EngramStores::Take(const Store& store,
   auto pin = std::make_shared<MemoryPin>();
   pin->version = lease.version();
   pin->shape = lease.shape();
+  pin->mapped = MappedOf(store, lease);
   uint64_t number = 0;
   {
     std::lock_guard lock(mutex_);
@@ -181,6 +189,50 @@ std::shared_ptr<const MemoryPin> EngramStores::Take(const Store& store,
     if (alive->owner != nullptr) alive->owner->Release(number);
   };
   return pin;
+}
+
+// One mapping for all pins of a version: its content is the same in every store.
+std::shared_ptr<const MappedTables> EngramStores::MappedOf(const Store& store,
+                                                           const pb::AcquireLeaseResponse& lease) {
+  if (!options_.map_segments || lease.segments().empty()) return nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    const auto it = mappings_.find(lease.version());
+    if (it != mappings_.end()) return it->second.tables;
+    if (refused_.contains({store.at.incarnation, lease.version()})) return nullptr;
+  }
+  const std::string version = lease.version().substr(0, 12);
+  auto tables = MappedTables::Open(lease);
+  std::lock_guard lock(mutex_);
+  if (!tables.ok()) {
+    spdlog::info("version {} is read over gRPC, not from the files of Engram store {}: {}", version,
+                 store.at.name, std::string(tables.status().message()));
+    refused_.emplace(store.at.incarnation, lease.version());
+    return nullptr;
+  }
+  spdlog::info("version {} is read from the files of Engram store {}", version, store.at.name);
+  return mappings_.try_emplace(lease.version(), Mapping{*std::move(tables)}).first->second.tables;
+}
+
+// A lane that follows soon finds the pages in place, and a pruned version's disk space comes back.
+void EngramStores::DropIdleMappings() {
+  std::vector<std::shared_ptr<const MappedTables>> dropped;  // unmapped without the lock
+  std::lock_guard lock(mutex_);
+  for (auto it = mappings_.begin(); it != mappings_.end();) {
+    Mapping& mapping = it->second;
+    const bool used = mapping.tables.use_count() > 1;
+    const bool drop = !used && mapping.idle;
+    mapping.idle = !used;
+    if (drop) dropped.push_back(std::move(mapping.tables));
+    it = drop ? mappings_.erase(it) : std::next(it);
+  }
+}
+
+std::vector<std::string> EngramStores::mapped_versions() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> versions;
+  for (const auto& [version, mapping] : mappings_) versions.push_back(version);
+  return versions;
 }
 
 void EngramStores::Release(uint64_t pin) {
@@ -212,6 +264,7 @@ void EngramStores::RenewLoop() {
   while (!changed_.wait_for(lock, options_.lease_time / 3, [&] { return stop_; })) {
     lock.unlock();
     RenewAll();
+    DropIdleMappings();
     lock.lock();
   }
 }

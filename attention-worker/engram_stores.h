@@ -10,9 +10,11 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "attention-worker/engram_segments.h"
 #include "expertmesh/engram/v1/engram.grpc.pb.h"
 
 namespace expertmesh::attention_worker {
@@ -29,6 +31,7 @@ struct MemoryPin {
   ~MemoryPin();
   std::string version;
   engram::v1::TableShape shape;
+  std::shared_ptr<const MappedTables> mapped;  // null: rows are asked for
   std::function<void()> release;
 };
 
@@ -46,6 +49,7 @@ class EngramStores {
     std::string worker;  // holder of the leases
     std::chrono::milliseconds call_timeout = std::chrono::seconds(5);
     std::chrono::milliseconds lease_time = std::chrono::seconds(30);
+    bool map_segments = true;  // of stores on this host
   };
   explicit EngramStores(Options options);
   ~EngramStores();
@@ -66,6 +70,9 @@ class EngramStores {
   using Pinned = std::function<void(absl::StatusOr<std::shared_ptr<const MemoryPin>>)>;
   void Pin(const std::string& version, Pinned done);
 
+  /// Versions whose tables are mapped now.
+  std::vector<std::string> mapped_versions() const;
+
   const Options& options() const { return options_; }
 
  private:
@@ -77,11 +84,18 @@ class EngramStores {
     uint64_t number = 0;
   };
   struct Alive;
+  struct Mapping {
+    std::shared_ptr<const MappedTables> tables;
+    bool idle = false;  // no pin had it when the leases were renewed last
+  };
   void Try(std::shared_ptr<PinCall> call);
   static void Answered(const std::shared_ptr<PinCall>& call, const std::shared_ptr<Alive>& alive,
                        const grpc::Status& status);
   std::shared_ptr<const MemoryPin> Take(const Store& store,
                                         const engram::v1::AcquireLeaseResponse& lease);
+  std::shared_ptr<const MappedTables> MappedOf(const Store& store,
+                                               const engram::v1::AcquireLeaseResponse& lease);
+  void DropIdleMappings();
   void Release(uint64_t pin);
   void RenewLoop();
   void RenewAll();
@@ -98,7 +112,10 @@ class EngramStores {
   uint64_t generation_ = 0;                           // guarded by mutex_
   std::map<uint64_t, Lease> leases_;                  // guarded by mutex_; by pin
   uint64_t next_pin_ = 1;                             // guarded by mutex_
-  bool stop_ = false;                                 // guarded by mutex_
+  std::map<std::string, Mapping> mappings_;           // guarded by mutex_; by version
+  // Guarded by mutex_: incarnations and versions whose files could not be mapped.
+  std::set<std::pair<uint64_t, std::string>> refused_;
+  bool stop_ = false;  // guarded by mutex_
   std::thread renewer_;
 };
 

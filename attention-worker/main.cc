@@ -74,6 +74,10 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
   app.add_option("--engram", options.engram,
                  "Engram stores, comma-separated; without it those that the router shows")
       ->delimiter(',');
+  app.add_option("--engram-transport", options.engram_transport,
+                 "auto (read the files of a store on the same host, else ask over gRPC) or grpc")
+      ->check(CLI::IsMember({"auto", "grpc"}))
+      ->capture_default_str();
   app.add_option("--memory-cache-rows", options.memory_limits.cache_rows,
                  "Rows of the memory kept in this process")
       ->check(CLI::Range(size_t{0}, size_t{1} << 32))

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "model/tokenizer/tokenizer.h"
 #include "services/base/model_name.h"
 #include "services/base/random.h"
@@ -110,6 +111,7 @@ void Worker::StartMemory() {
   stores.model = identity_.model;
   stores.revision = identity_.revision;
   stores.worker = identity_.name;
+  stores.map_segments = options_.engram_transport == "auto";
   stores_ = std::make_unique<EngramStores>(stores);
   std::vector<EngramStoreAddress> named;
   for (const std::string& address : options_.engram) {
@@ -204,6 +206,7 @@ absl::Status Worker::Serve() {
   EM_ASSIGN_OR_RETURN(
       server_, rpc::Server::Start({options_.listen, &metrics_}, {generate_.get(), lanes_.get()}));
   process_.AddStatusSection("lanes", [this] { return StatusJson(); });
+  if (stores_) process_.AddStatusSection("memory", [this] { return MemoryJson(); });
   EM_RETURN_IF_ERROR(process_.Announce(server_->address()));
   server_->SetServing(true);
   return absl::OkStatus();
@@ -261,6 +264,14 @@ std::string Worker::StatusJson() const {
                       ",\"epoch\":\"", view.term, ".", view.number, "\",\"profile\":\"",
                       identity_.profile, "\",\"fingerprint\":\"", identity_.fingerprint,
                       "\",\"revision\":\"", identity_.revision, "\"}");
+}
+
+// Versions are hex digits.
+std::string Worker::MemoryJson() const {
+  const std::vector<std::string> mapped = stores_->mapped_versions();
+  return absl::StrCat("{\"engram_transport\":\"", options_.engram_transport,
+                      "\",\"mapped_versions\":[", mapped.empty() ? "" : "\"",
+                      absl::StrJoin(mapped, "\",\""), mapped.empty() ? "" : "\"", "]}");
 }
 
 void Worker::Stop(std::chrono::milliseconds grace) {

@@ -40,6 +40,9 @@ struct WorkerOptions {
   /// directory; "auto" is a store unless the transport is inproc and engram names none.
   std::string memory = "auto";
   std::vector<std::string> engram;  // addresses of stores; empty: those that the router shows
+  /// "auto": the files of a store on this host are mapped, others are asked over gRPC; "grpc" asks
+  /// all.
+  std::string engram_transport = "auto";
   EngramClient::Options memory_limits;
 };
 
@@ -68,6 +71,7 @@ class Worker {
   void ReportLoop();
   router::v1::Report MakeReport() const;
   std::string StatusJson() const;
+  std::string MemoryJson() const;
 
   WorkerOptions options_;
   lifecycle::Process& process_;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engram-store/core/row_record.h"
+#include "model/tables/row_record.h"
 #include "services/base/status.h"
 #include "services/telemetry/metric_catalogue.h"
 
@@ -44,7 +44,7 @@ absl::Status ColdTable::Read(std::span<const uint64_t> ids, std::byte* out) cons
     const uint64_t first = block * version_.shape.rows_per_block();
     for (const size_t place : wanted.at(block)) {
       const auto bytes = records.subspan((ids[place] - first) * record, record);
-      if (!IsIntact(layer_, ids[place], bytes)) {
+      if (!model::IsIntact(layer_, ids[place], bytes)) {
         return base::Error(base::Reason::kEngramChecksum,
                            absl::StrCat("the record: layer ", layer_, ", row ", ids[place],
                                         " does not match its checksum; restore the database"));

@@ -1,4 +1,4 @@
-// Rows straight from the record, through a cache of hot rows: cold mode (docs/engram-store.md §5).
+// Rows straight from the record, through a cache of hot rows: cold mode (docs/engram-store.md §6).
 #pragma once
 
 #include <memory>

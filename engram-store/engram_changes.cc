@@ -8,11 +8,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "engram-store/core/row_record.h"
 #include "engram-store/disk_space.h"
 #include "engram-store/engram_tables.h"
 #include "engram-store/importer.h"
 #include "model/formats/table_row.h"
+#include "model/tables/row_record.h"
 #include "services/base/status.h"
 #include "services/telemetry/metric_catalogue.h"
 
@@ -148,7 +148,7 @@ absl::StatusOr<std::vector<ChangedBlock>> EngramTables::ChangeBlocks(
   const auto change = [&](uint64_t block, std::span<const std::byte> old) -> absl::Status {
     const uint64_t first = block * shape.rows_per_block();
     for (size_t at = 0; at < old.size() / record; ++at) {
-      if (IsIntact(layer, first + at, old.subspan(at * record, record))) continue;
+      if (model::IsIntact(layer, first + at, old.subspan(at * record, record))) continue;
       return Error(Reason::kEngramChecksum,
                    absl::StrCat("the record: layer ", layer, ", row ", first + at,
                                 " does not match its checksum; restore the database"));
@@ -156,8 +156,9 @@ absl::StatusOr<std::vector<ChangedBlock>> EngramTables::ChangeBlocks(
     std::string records(reinterpret_cast<const char*>(old.data()), old.size());
     const auto bytes = std::as_writable_bytes(std::span(records.data(), records.size()));
     for (const size_t place : places.at(block)) {
-      WriteRecord(layer, ids[place], rows.subspan(place * shape.row_bytes(), shape.row_bytes()),
-                  bytes.subspan((ids[place] - first) * record, record));
+      model::WriteRecord(layer, ids[place],
+                         rows.subspan(place * shape.row_bytes(), shape.row_bytes()),
+                         bytes.subspan((ids[place] - first) * record, record));
     }
     sum.Subtract(layer, block, old);
     sum.Add(layer, block, bytes);

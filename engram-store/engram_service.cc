@@ -1,12 +1,14 @@
 #include "engram-store/engram_service.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engram-store/core/lookup_limits.h"
 #include "engram-store/rocksdb/db_keys.h"
 #include "services/base/crc32c.h"
+#include "services/base/host_identity.h"
 #include "services/base/status.h"
 #include "services/rpc/identity.h"
 #include "services/rpc/status.h"
@@ -53,6 +55,20 @@ ServerUnaryReactor* AnswerCaller(CallbackServerContext* context, const Work& wor
 
 VersionQuery QueryOf(const common::v1::ModelRef& model, const std::string& version) {
   return {model.model(), model.revision(), version};
+}
+
+// None in cold mode.
+void NameSegments(const ServedVersion& version, pb::AcquireLeaseResponse& response) {
+  for (const auto& [layer, table] : version.tables) {
+    const model::MappedSegment* segment = table->segment();
+    if (segment == nullptr) continue;
+    pb::SegmentFile* file = response.add_segments();
+    file->set_layer(layer);
+    file->set_path(std::filesystem::absolute(segment->path()).lexically_normal());
+    file->set_bytes(segment->file().stamp().bytes);
+    file->set_device(segment->file().identity().device);
+    file->set_inode(segment->file().identity().inode);
+  }
 }
 
 uint32_t ChecksumOf(const std::string& bytes) {
@@ -262,9 +278,12 @@ ServerUnaryReactor* EngramService::AcquireLease(CallbackServerContext* context,
     EM_ASSIGN_OR_RETURN(const EngramTables::Lease lease,
                         tables_.Acquire(QueryOf(request->model(), request->version()), ttl));
     response->set_lease(lease.number);
-    response->set_version(lease.version.version);
+    response->set_version(lease.version->record.version);
     response->set_ttl_ms(static_cast<uint32_t>(ttl / std::chrono::milliseconds(1)));
-    *response->mutable_shape() = ToProto(lease.version.shape);
+    *response->mutable_shape() = ToProto(lease.version->record.shape);
+    if (!request->host().empty() && request->host() == base::HostIdentity()) {
+      NameSegments(*lease.version, *response);
+    }
     return absl::OkStatus();
   });
 }

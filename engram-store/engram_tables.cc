@@ -162,7 +162,7 @@ absl::StatusOr<EngramTables::Lease> EngramTables::Acquire(const VersionQuery& qu
   }
   const uint64_t number = leases_.Acquire(key, ttl, clock_.Now());
   leases_gauge_.Set(static_cast<double>(leases_.size(clock_.Now())));
-  return Lease{number, served->record};
+  return Lease{number, served};
 }
 
 bool EngramTables::Renew(uint64_t lease) {

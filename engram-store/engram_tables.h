@@ -77,7 +77,7 @@ class EngramTables {
 
   struct Lease {
     uint64_t number = 0;
-    VersionRecord version;
+    std::shared_ptr<const ServedVersion> version;
   };
   absl::StatusOr<Lease> Acquire(const VersionQuery& query, base::Micros ttl);
   bool Renew(uint64_t lease);

@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engram-store/core/row_record.h"
 #include "model/config.h"
 #include "model/formats/table_row.h"
+#include "model/tables/row_record.h"
 #include "services/base/status.h"
 
 namespace expertmesh::engram_store {
@@ -79,7 +79,8 @@ absl::Status CheckpointTables::Read(const UseBlock& use, ContentSum& sum) const 
             table.scales.subspan((first + r) * shape_.scale_bytes(), shape_.scale_bytes());
         std::copy(values.begin(), values.end(), row.begin());
         std::copy(scales.begin(), scales.end(), row.begin() + shape_.value_bytes());
-        WriteRecord(layer.layer, first + r, row, std::span(records).subspan(r * record, record));
+        model::WriteRecord(layer.layer, first + r, row,
+                           std::span(records).subspan(r * record, record));
       }
       sum.Add(layer.layer, block, records);
       EM_RETURN_IF_ERROR(use(layer.layer, block, records));

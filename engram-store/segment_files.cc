@@ -12,7 +12,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "engram-store/core/row_record.h"
 #include "engram-store/disk_space.h"
 #include "services/base/status.h"
 
@@ -22,7 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kBufferBytes = 1 << 20;
-constexpr size_t kPrefetchAhead = 16;  // rows
 
 // A file that is synced before it counts.
 class OutputFile {
@@ -93,58 +91,28 @@ struct PartialFolder {
 
 }  // namespace
 
-SegmentTable::SegmentTable(std::string path, SegmentHeader header,
-                           std::unique_ptr<model::MappedFile> file)
-    : path_(std::move(path)),
-      header_(header),
-      file_(std::move(file)),
-      records_(file_->bytes().data() + kSegmentHeaderBytes),
-      record_bytes_(
-          TableShape{header.format, header.width, {{header.layer, header.rows}}}.record_bytes()) {}
-
 absl::StatusOr<std::unique_ptr<SegmentTable>> SegmentTable::Open(const std::string& path,
                                                                  const VersionRecord& version,
                                                                  const TableShape::Layer& layer) {
-  EM_ASSIGN_OR_RETURN(std::unique_ptr<model::MappedFile> file, model::MappedFile::Open(path));
-  const absl::StatusOr<SegmentHeader> header = ParseSegmentHeader(file->bytes());
-  if (!header.ok()) return base::Annotate(header.status(), path + ": ");
-  const SegmentHeader wanted{VersionFromName(version.version), layer.layer, version.shape.format,
-                             version.shape.width, layer.rows};
-  if (*header != wanted) {
+  EM_ASSIGN_OR_RETURN(auto segment, model::MappedSegment::Open(path));
+  const model::SegmentHeader wanted{VersionFromName(version.version), layer.layer,
+                                    version.shape.format, version.shape.width, layer.rows};
+  if (segment->header() != wanted) {
     return base::Error(base::Reason::kInvalidArgument,
                        absl::StrCat(path, ": it is of another version, layer or shape"));
   }
-  return std::unique_ptr<SegmentTable>(new SegmentTable(path, *header, std::move(file)));
+  return std::unique_ptr<SegmentTable>(new SegmentTable(std::move(segment)));
 }
 
 absl::Status SegmentTable::Read(std::span<const uint64_t> ids, std::byte* out) const {
-  const size_t row_bytes = record_bytes_ - kChecksumBytes;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i + kPrefetchAhead < ids.size()) {
-      const std::byte* ahead = records_ + ids[i + kPrefetchAhead] * record_bytes_;
-      for (size_t at = 0; at < record_bytes_; at += 64) __builtin_prefetch(ahead + at);
-    }
-    const std::byte* record = records_ + ids[i] * record_bytes_;
-    if (!IsIntact(header_.layer, ids[i], {record, record_bytes_})) {
-      return base::Error(base::Reason::kEngramChecksum,
-                         absl::StrCat(path_, ": layer ", header_.layer, ", row ", ids[i],
-                                      " does not match its checksum; stop the store, delete that "
-                                      "folder and start it again"));
-    }
-    std::memcpy(out + i * row_bytes, record, row_bytes);
-  }
-  return absl::OkStatus();
-}
-
-void SegmentTable::ReadUnchecked(std::span<const uint64_t> ids, std::byte* out) const {
-  const size_t row_bytes = record_bytes_ - kChecksumBytes;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i + kPrefetchAhead < ids.size()) {
-      const std::byte* ahead = records_ + ids[i + kPrefetchAhead] * record_bytes_;
-      for (size_t at = 0; at < record_bytes_; at += 64) __builtin_prefetch(ahead + at);
-    }
-    std::memcpy(out + i * row_bytes, records_ + ids[i] * record_bytes_, row_bytes);
-  }
+  std::vector<size_t> damaged;
+  segment_->Read(ids, ids.size(), out, damaged);
+  if (damaged.empty()) return absl::OkStatus();
+  return base::Error(base::Reason::kEngramChecksum,
+                     absl::StrCat(segment_->path(), ": layer ", segment_->header().layer, ", row ",
+                                  ids[damaged.front()],
+                                  " does not match its checksum; stop the store, delete that "
+                                  "folder and start it again"));
 }
 
 SegmentFolder::SegmentFolder(const std::string& data_directory)
@@ -168,7 +136,7 @@ absl::Status SegmentFolder::Write(const VersionRecord& version, const Source& so
   const TableShape& shape = version.shape;
   const std::string what =
       absl::StrCat("publishing version ", absl::string_view(version.version).substr(0, 12));
-  const uint64_t needed = shape.total_bytes() + shape.layers.size() * kSegmentHeaderBytes;
+  const uint64_t needed = shape.total_bytes() + shape.layers.size() * model::kSegmentHeaderBytes;
   std::error_code error;
   fs::create_directories(root_, error);
   if (error) return WriteError(error.value(), root_, needed, what);
@@ -181,7 +149,7 @@ absl::Status SegmentFolder::Write(const VersionRecord& version, const Source& so
     const std::string name = fs::path(PathOf(version.version, layer.layer)).filename();
     OutputFile file(partial.path + "/" + name, needed, what);
     EM_RETURN_IF_ERROR(file.Open());
-    EM_RETURN_IF_ERROR(file.Append(WriteSegmentHeader(
+    EM_RETURN_IF_ERROR(file.Append(model::WriteSegmentHeader(
         {VersionFromName(version.version), layer.layer, shape.format, shape.width, layer.rows})));
     EM_RETURN_IF_ERROR(
         source(layer.layer, [&](uint64_t /*block*/, std::span<const std::byte> records) {

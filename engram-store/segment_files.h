@@ -7,16 +7,15 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
-#include "engram-store/core/segment_format.h"
 #include "engram-store/core/version_catalogue.h"
 #include "engram-store/row_table.h"
-#include "model/checkpoint_files.h"
 
 namespace expertmesh::engram_store {
 
-/// A mapped segment. O(1) to open and per row.
+/// The rows of a mapped segment.
 class SegmentTable final : public RowTable {
  public:
   /// kEngramChecksum or kInvalidArgument beginning with the path: no usable segment, or one of
@@ -26,17 +25,12 @@ class SegmentTable final : public RowTable {
                                                             const TableShape::Layer& layer);
 
   absl::Status Read(std::span<const uint64_t> ids, std::byte* out) const override;
-  /// The same without looking at checksums: what they cost is measured against it.
-  void ReadUnchecked(std::span<const uint64_t> ids, std::byte* out) const;
+  const model::MappedSegment* segment() const override { return segment_.get(); }
 
  private:
-  SegmentTable(std::string path, SegmentHeader header, std::unique_ptr<model::MappedFile> file);
-
-  const std::string path_;
-  const SegmentHeader header_;
-  const std::unique_ptr<model::MappedFile> file_;
-  const std::byte* const records_;
-  const size_t record_bytes_;
+  explicit SegmentTable(std::unique_ptr<const model::MappedSegment> segment)
+      : segment_(std::move(segment)) {}
+  const std::unique_ptr<const model::MappedSegment> segment_;
 };
 
 /// The folder DIR/segments. One writer at a time.

@@ -29,15 +29,21 @@ class FileDescriptor {
   int fd_;
 };
 
-absl::StatusOr<FileStamp> StampOf(const FileDescriptor& file, const std::string& path,
+struct FileFacts {
+  FileStamp stamp;
+  FileIdentity identity;
+};
+
+absl::StatusOr<FileFacts> FactsOf(const FileDescriptor& file, const std::string& path,
                                   base::Reason reason) {
   struct stat info {};
   if (file.get() < 0 || fstat(file.get(), &info) != 0) {
     return base::Error(reason, absl::StrCat(path, ": cannot be opened: ", std::strerror(errno)));
   }
   if (!S_ISREG(info.st_mode)) return base::Error(reason, path + ": not a regular file");
-  return FileStamp{static_cast<uint64_t>(info.st_size),
-                   info.st_mtim.tv_sec * int64_t{1000000000} + info.st_mtim.tv_nsec};
+  return FileFacts{{static_cast<uint64_t>(info.st_size),
+                    info.st_mtim.tv_sec * int64_t{1000000000} + info.st_mtim.tv_nsec},
+                   {info.st_dev, info.st_ino}};
 }
 
 }  // namespace
@@ -52,7 +58,8 @@ std::string JoinPath(std::string_view directory, std::string_view name) {
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t max_bytes,
                                           base::Reason reason) {
   const FileDescriptor file(path);
-  EM_ASSIGN_OR_RETURN(const FileStamp stamp, StampOf(file, path, reason));
+  EM_ASSIGN_OR_RETURN(const FileFacts facts, FactsOf(file, path, reason));
+  const FileStamp& stamp = facts.stamp;
   if (stamp.bytes > max_bytes) {
     return base::Error(reason, absl::StrCat(path, ": ", stamp.bytes, " bytes, at most ", max_bytes,
                                             " are allowed"));
@@ -73,14 +80,15 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t max_by
 absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
   constexpr auto kReason = base::Reason::kBadCheckpoint;
   const FileDescriptor file(path);
-  EM_ASSIGN_OR_RETURN(const FileStamp stamp, StampOf(file, path, kReason));
+  EM_ASSIGN_OR_RETURN(const FileFacts facts, FactsOf(file, path, kReason));
+  const FileStamp& stamp = facts.stamp;
   if (stamp.bytes == 0) return base::Error(kReason, path + ": the file is empty");
   void* mapped = mmap(nullptr, stamp.bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (mapped == MAP_FAILED) {
     return base::Error(kReason, absl::StrCat(path, ": cannot be mapped: ", std::strerror(errno)));
   }
   return std::unique_ptr<MappedFile>(
-      new MappedFile({static_cast<const std::byte*>(mapped), stamp.bytes}, stamp));
+      new MappedFile({static_cast<const std::byte*>(mapped), stamp.bytes}, stamp, facts.identity));
 }
 
 MappedFile::~MappedFile() { munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size()); }

@@ -26,6 +26,13 @@ struct FileStamp {
   friend bool operator==(const FileStamp&, const FileStamp&) = default;
 };
 
+/// Which file of this host it is, whatever its path.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
 /// A whole regular file, mapped read-only; unmapped on destruction. Immutable, thread-safe.
 /// Truncating the file while it is mapped is outside its contract (the kernel then raises SIGBUS).
 class MappedFile {
@@ -38,14 +45,17 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
   const FileStamp& stamp() const { return stamp_; }
+  const FileIdentity& identity() const { return identity_; }
   /// Drops the pages that `part` touches from this process; they come back when read again.
   void Release(std::span<const std::byte> part) const;
 
  private:
-  MappedFile(std::span<const std::byte> bytes, FileStamp stamp) : bytes_(bytes), stamp_(stamp) {}
+  MappedFile(std::span<const std::byte> bytes, FileStamp stamp, FileIdentity identity)
+      : bytes_(bytes), stamp_(stamp), identity_(identity) {}
 
   std::span<const std::byte> bytes_;
   FileStamp stamp_;
+  FileIdentity identity_;
 };
 
 }  // namespace expertmesh::model

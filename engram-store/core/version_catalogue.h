@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "engram-store/core/table_shape.h"
 #include "engram-store/core/version_id.h"
+#include "model/tables/table_shape.h"
 
 namespace expertmesh::engram_store {
 

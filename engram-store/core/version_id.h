@@ -7,10 +7,14 @@
 #include <span>
 #include <string>
 
-#include "engram-store/core/segment_format.h"
-#include "engram-store/core/table_shape.h"
+#include "model/tables/segment_format.h"
+#include "model/tables/table_shape.h"
 
 namespace expertmesh::engram_store {
+
+using model::RowFormat;
+using model::TableShape;
+using model::VersionBytes;
 
 /// Sum modulo 2^256 of the hashes of all blocks: the order does not count, and a block can be taken
 /// out again.

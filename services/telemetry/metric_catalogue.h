@@ -194,11 +194,14 @@ inline constexpr MetricId kAttentionMemoryRows{
     "attention_worker",
     "memory_rows_total",
     kCounter,
-    "Rows of the memory that steps read: in the local cache (hit) or not (miss).",
+    "Rows of the memory that steps read: from a store's files (mapped), else from the local cache "
+    "(hit) or asked for (miss).",
     {"result"}};
-inline constexpr MetricId kAttentionMemoryRetries{
-    "attention_worker", "memory_retries_total", kCounter,
-    "Calls to an Engram store that failed, in whole or in part."};
+inline constexpr MetricId kAttentionMemoryRetries{"attention_worker", "memory_retries_total",
+                                                  kCounter,
+                                                  "Calls to an Engram store that failed, in whole "
+                                                  "or in part, and reads of its files that found a "
+                                                  "row damaged."};
 inline constexpr MetricId kAttentionMemoryWait{
     "attention_worker",
     "memory_wait_seconds",

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/base/host_identity.h"
 #include "services/base/random.h"
 #include "services/base/status.h"
 
@@ -109,7 +110,7 @@ class ShmServer::Link {
 };
 
 absl::StatusOr<std::unique_ptr<ShmServer>> ShmServer::Start(Options options) {
-  std::string host = HostIdentity();
+  std::string host = base::HostIdentity();
   if (host.empty()) return Error(Reason::kUnsupported, "this host has no name for itself");
   std::string name = absl::StrCat("expertmesh-rings-", absl::Hex(base::EntropyU64()));
   EM_ASSIGN_OR_RETURN(UniqueFd listener, ListenAbstract(name));

@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -74,15 +73,6 @@ UniqueFd TakeDescriptor(msghdr& message) {
 }
 
 }  // namespace
-
-std::string HostIdentity() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string boot;
-  char space[64] = {};
-  const ssize_t length = readlink("/proc/self/ns/net", space, sizeof(space) - 1);
-  if (!std::getline(file, boot) || boot.empty() || length <= 0) return "";
-  return absl::StrCat(boot, "/", space);
-}
 
 absl::StatusOr<UniqueFd> ListenAbstract(const std::string& name) {
   EM_ASSIGN_OR_RETURN(const auto address, AbstractAddress(name));

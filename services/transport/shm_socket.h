@@ -15,9 +15,6 @@ namespace expertmesh::transport {
 
 using Ticket = std::array<std::byte, 16>;
 
-/// Boot id and network namespace; "" where the system does not tell, which never matches.
-std::string HostIdentity();
-
 /// A listening socket of that name; does not block. kInternal if the system refuses.
 absl::StatusOr<UniqueFd> ListenAbstract(const std::string& name);
 /// The next connection, if there is one; does not block.

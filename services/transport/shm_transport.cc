@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "expertmesh/expert/v1/expert.grpc.pb.h"
+#include "services/base/host_identity.h"
 #include "services/base/status.h"
 #include "services/rpc/channel.h"
 #include "services/rpc/status.h"
@@ -204,7 +205,7 @@ ShmTransport::Known* ShmTransport::NextToAgreeLocked(Clock::time_point& wake) {
 absl::StatusOr<std::shared_ptr<ShmLink>> ShmTransport::Agree(const Peer& peer) {
   expert::v1::AgreeRingRequest request;
   request.set_ring_version(kRingVersion);
-  request.set_host(HostIdentity());
+  request.set_host(base::HostIdentity());
   request.set_expected_incarnation(peer.incarnation);
   if (request.host().empty()) return Error(Reason::kUnsupported, "no name for this host");
   grpc::ClientContext context;

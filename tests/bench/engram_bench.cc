@@ -1,17 +1,22 @@
-// Rows of the memory per second: a dense array, a mapped segment without and with checksums, the
-// record, and a store process over gRPC, in one run. With a model directory as argument also tokens
-// per second with rows of a store process over rows of tables in this process.
+// Rows of the memory per second, as stored and as floats for a step: a dense array, a mapped
+// segment without and with checksums, RocksDB, the record, and a store process whose files the
+// caller maps or that it asks over gRPC, in one run. With a model directory as argument also tokens
+// per second with rows of a store process, both ways, over rows of tables in this process.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <numeric>
 #include <random>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "attention-worker/engram_client.h"
 #include "engram-store/engram_tables.h"
+#include "model/formats/table_row.h"
 #include "model/local_experts.h"
 #include "model/local_memory.h"
 #include "model/runtime.h"
@@ -20,6 +25,7 @@
 #include "model/writer/presets.h"
 #include "services/rpc/channel.h"
 #include "services/rpc/identity.h"
+#include "tests/engram-store/rocksdb/multi_get_table.h"
 #include "tests/support/child_process.h"
 #include "tests/support/temp_dir.h"
 
@@ -31,6 +37,7 @@ namespace pb = engram::v1;
 
 constexpr size_t kRowsOfAStep = 12288;  // 256 tokens with 48 rows each
 constexpr size_t kRowsOfAToken = 48;
+constexpr size_t kColumns = 24;  // of them in one layer
 constexpr size_t kAhead = 16;
 constexpr int kRounds = 5;
 constexpr int kTokenRounds = 9;
@@ -87,26 +94,44 @@ struct StoreProcess {
   const std::string address;
 };
 
-// Batches of random ids through `read`, each round timed; the best of a few rounds' medians says
-// what the way can do while others use the machine.
-template <class Read>
-double RowsPerSecond(uint64_t rows, size_t batch, const Read& read) {
+/// A way of getting rows: `read` takes `batch` ids a call.
+struct Way {
+  std::string name;
+  size_t batch = 0;
+  std::function<void(std::span<const uint64_t>)> read;
+};
+
+// Random ids through all ways in turn, round by round, so that they share what else the machine
+// does. Prints medians of the rates and of their ratios to the first way in the same round; returns
+// the rates.
+std::vector<double> Compare(uint64_t rows, const std::vector<Way>& ways) {
   std::mt19937_64 random(7);
-  std::vector<uint64_t> ids(batch);
-  std::vector<double> rates;
+  std::vector<std::vector<double>> rates(ways.size());
+  std::vector<std::vector<double>> ratios(ways.size());
   for (int round = 0; round < kRounds; ++round) {
-    size_t done = 0;
-    double seconds = 0;
-    while (seconds < 0.4) {
-      for (uint64_t& id : ids) id = random() % rows;
-      const Clock::time_point start = Clock::now();
-      read(ids);
-      seconds += SecondsSince(start);
-      done += batch;
+    for (size_t w = 0; w < ways.size(); ++w) {
+      std::vector<uint64_t> ids(ways[w].batch);
+      size_t done = 0;
+      double seconds = 0;
+      while (seconds < 0.3) {
+        for (uint64_t& id : ids) id = random() % rows;
+        const Clock::time_point start = Clock::now();
+        ways[w].read(ids);
+        seconds += SecondsSince(start);
+        done += ids.size();
+      }
+      rates[w].push_back(static_cast<double>(done) / seconds);
+      ratios[w].push_back(rates[w].back() / rates[0].back());
     }
-    rates.push_back(static_cast<double>(done) / seconds);
   }
-  return Median(rates);
+  std::vector<double> medians;
+  for (size_t w = 0; w < ways.size(); ++w) {
+    medians.push_back(Median(rates[w]));
+    std::printf("%-62s %8.3f M rows/s  %6.3f of the array\n", ways[w].name.c_str(),
+                medians[w] / 1e6, Median(ratios[w]));
+  }
+  std::fflush(stdout);
+  return medians;
 }
 
 struct GrpcReader {
@@ -126,8 +151,125 @@ struct GrpcReader {
       std::exit(1);
     }
   }
-  std::unique_ptr<pb::EngramService::Stub> stub;
+  std::shared_ptr<pb::EngramService::Stub> stub;
 };
+
+std::shared_ptr<const attention_worker::MemoryPin> PinCurrent(
+    attention_worker::EngramStores& stores) {
+  std::promise<std::shared_ptr<const attention_worker::MemoryPin>> pinned;
+  stores.Pin("", [&](auto pin) { pinned.set_value(OrDie(std::move(pin))); });
+  return pinned.get_future().get();
+}
+
+/// A worker's side of a store process; every row comes from the store in every step, since nothing
+/// is cached.
+struct Worker {
+  Worker(const StoreProcess& process, bool map)
+      : stores({.model = "bench", .revision = "", .worker = "bench", .map_segments = map}),
+        client(stores, {.cache_rows = 0}, clock, metrics) {
+    stores.SetStores({{"store", 1, process.address}});
+    pin = PinCurrent(stores);
+    if ((pin->mapped != nullptr) == map) return;
+    std::fprintf(stderr, "the store's files are not read as asked\n");
+    std::exit(1);
+  }
+  /// What a step does for the rows of one layer: from ids to floats.
+  void Step(std::span<const uint64_t> ids, size_t width, std::span<float> out) {
+    const model::MemoryCall call{ids.size() / kColumns, kColumns, width, {{1, ids}}};
+    client.BeginStep({{call.row_count, pin}});
+    client.Begin(call);
+    std::vector<uint8_t> alive(call.row_count, 1);
+    client.Finish(1, out, alive);
+    if (std::count(alive.begin(), alive.end(), 0) > 0) std::exit(1);
+  }
+  base::SteadyClock clock;
+  telemetry::Metrics metrics{"attention_worker"};
+  attention_worker::EngramStores stores;
+  attention_worker::EngramClient client;
+  std::shared_ptr<const attention_worker::MemoryPin> pin;
+};
+
+constexpr std::array<size_t, 3> kBatches = {kRowsOfAStep, 16 * kRowsOfAToken, kRowsOfAToken};
+
+void PrefetchDense(const std::vector<std::byte>& dense, size_t bytes, std::span<const uint64_t> ids,
+                   size_t i) {
+  if (i + kAhead >= ids.size()) return;
+  const std::byte* ahead = dense.data() + ids[i + kAhead] * bytes;
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(ahead + at);
+}
+
+// Rows as they are stored, from where they lie into one run of bytes.
+void MeasureStored(const std::vector<std::byte>& dense, const engram_store::ServedVersion& served,
+                   const engram_store::MultiGetTable& multi_get,
+                   const engram_store::EngramTables& tables, const StoreProcess& process) {
+  using Ids = std::span<const uint64_t>;
+  const size_t bytes = served.record.shape.row_bytes();
+  std::vector<std::byte> out(kRowsOfAStep * bytes);
+  const model::MappedSegment& segment = *served.tables.at(1)->segment();
+  const Worker mapped(process, true);
+  const model::MappedSegment& theirs = *mapped.pin->mapped->Find(1);
+  telemetry::Metrics metrics("engram_store");
+  const auto none = std::make_shared<engram_store::HotRows>(0, bytes, metrics);
+  const engram_store::ColdTable record(tables.db(), served.record, 1, 1, none);
+  std::vector<Way> ways = {{"dense array, prefetched", kRowsOfAStep,
+                            [&](Ids ids) {
+                              for (size_t i = 0; i < ids.size(); ++i) {
+                                PrefetchDense(dense, bytes, ids, i);
+                                std::memcpy(out.data() + i * bytes, dense.data() + ids[i] * bytes,
+                                            bytes);
+                              }
+                            }},
+                           {"RocksDB MultiGet, row by key, all in its cache", kRowsOfAStep,
+                            [&](Ids ids) { OrDie(multi_get.Read(ids, out.data())); }},
+                           {"the store's record in RocksDB, every row checked", kRowsOfAStep,
+                            [&](Ids ids) { OrDie(record.Read(ids, out.data())); }},
+                           {"mapped segment, checksums not looked at", kRowsOfAStep,
+                            [&](Ids ids) { segment.ReadUnchecked(ids, out.data()); }}};
+  for (const size_t batch : kBatches) {
+    ways.push_back(
+        {absl::StrCat("store process, mapped by the caller, checked, ", batch, " rows a call"),
+         batch, [&](Ids ids) {
+           std::vector<size_t> damaged;
+           theirs.Read(ids, ids.size(), out.data(), damaged);
+           if (!damaged.empty()) std::exit(1);
+         }});
+  }
+  for (const size_t batch : kBatches) {
+    ways.push_back({absl::StrCat("store process over gRPC, ", batch, " rows a call"), batch,
+                    GrpcReader(process.address)});
+  }
+  const std::vector<double> rates = Compare(dense.size() / bytes, ways);
+  std::printf("mapped by the caller over RocksDB MultiGet, %zu rows a call: %.1f\n", kRowsOfAStep,
+              rates[4] / rates[1]);
+}
+
+// Rows as a step gets them: EngramClient from Begin to Finish, floats out.
+void MeasureFloats(const std::vector<std::byte>& dense, const model::TableShape& shape,
+                   const StoreProcess& process) {
+  using Ids = std::span<const uint64_t>;
+  const size_t bytes = shape.row_bytes();
+  std::vector<float> out(kRowsOfAStep * shape.width);
+  model::TableRowCodec codec(model::kFp8TableRows, shape.width);
+  std::vector<Way> ways = {
+      {"dense array, prefetched, decoded to floats", kRowsOfAStep, [&](Ids ids) {
+         for (size_t i = 0; i < ids.size(); ++i) {
+           PrefetchDense(dense, bytes, ids, i);
+           OrDie(
+               codec.Decode({dense.data() + ids[i] * bytes, bytes}, out.data() + i * shape.width));
+         }
+       }}};
+  Worker mapped(process, true);
+  Worker asked(process, false);
+  for (Worker* worker : {&mapped, &asked}) {
+    for (const size_t batch : kBatches) {
+      ways.push_back(
+          {absl::StrCat("a worker's memory, ", worker == &mapped ? "mapped" : "over gRPC", ", ",
+                        batch, " rows a step"),
+           batch, [&, worker](Ids ids) { worker->Step(ids, shape.width, out); }});
+    }
+  }
+  Compare(dense.size() / bytes, ways);
+}
 
 void MeasureRows() {
   const test_support::TempDir dir;
@@ -153,39 +295,9 @@ void MeasureRows() {
   std::printf("%llu rows of %zu bytes in one table (%.0f MB), random ids, one thread\n",
               static_cast<unsigned long long>(rows), bytes,
               static_cast<double>(rows * bytes) / 1e6);
-  double floor = 0;
-  const auto report = [&](const char* what, double rate) {
-    if (floor == 0) floor = rate;
-    std::printf("%-52s %9.3f M rows/s  %6.3f of the array\n", what, rate / 1e6, rate / floor);
-    std::fflush(stdout);
-  };
-  report("dense array, prefetched", RowsPerSecond(rows, kRowsOfAStep, [&](const auto& ids) {
-           for (size_t i = 0; i < ids.size(); ++i) {
-             if (i + kAhead < ids.size()) {
-               const std::byte* ahead = dense.data() + ids[i + kAhead] * bytes;
-               for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(ahead + at);
-             }
-             std::memcpy(out.data() + i * bytes, dense.data() + ids[i] * bytes, bytes);
-           }
-         }));
-  const auto& segment = static_cast<const engram_store::SegmentTable&>(*served->tables.at(1));
-  report("mapped segment, checksums not looked at",
-         RowsPerSecond(rows, kRowsOfAStep,
-                       [&](const auto& ids) { segment.ReadUnchecked(ids, out.data()); }));
-  report("mapped segment, every row checked",
-         RowsPerSecond(rows, kRowsOfAStep,
-                       [&](const auto& ids) { OrDie(segment.Read(ids, out.data())); }));
-  const auto none = std::make_shared<engram_store::HotRows>(0, bytes, metrics);
-  const engram_store::ColdTable record(tables->db(), served->record, 1, 1, none);
-  report("RocksDB directly, every row checked",
-         RowsPerSecond(rows, kRowsOfAStep,
-                       [&](const auto& ids) { OrDie(record.Read(ids, out.data())); }));
-  report("store process over gRPC, 12288 rows a call",
-         RowsPerSecond(rows, kRowsOfAStep, GrpcReader(process.address)));
-  report("store process over gRPC, 768 rows a call",
-         RowsPerSecond(rows, 16 * kRowsOfAToken, GrpcReader(process.address)));
-  report("store process over gRPC, 48 rows a call",
-         RowsPerSecond(rows, kRowsOfAToken, GrpcReader(process.address)));
+  const auto multi_get = OrDie(engram_store::MultiGetTable::Make(dir / "plain", dense, bytes));
+  MeasureStored(dense, *served, *multi_get, *tables, process);
+  MeasureFloats(dense, shape, process);
 }
 
 // Decoding lanes of random tokens; every way of getting rows sees the same ones.
@@ -237,13 +349,6 @@ class Decoder {
   std::vector<std::vector<uint32_t>> tokens_;
 };
 
-std::shared_ptr<const attention_worker::MemoryPin> PinCurrent(
-    attention_worker::EngramStores& stores) {
-  std::promise<std::shared_ptr<const attention_worker::MemoryPin>> pinned;
-  stores.Pin("", [&](auto pin) { pinned.set_value(OrDie(std::move(pin))); });
-  return pinned.get_future().get();
-}
-
 void MeasureTokens(const std::string& directory) {
   const test_support::TempDir dir;
   const StoreProcess process(directory, dir, "store");
@@ -259,28 +364,28 @@ void MeasureTokens(const std::string& directory) {
   base::ThreadPool pool(threads);
   model::LocalExperts backend(*experts, pool);
   const auto local = OrDie(model::LocalMemory::Load(directory, model->config()));
-  base::SteadyClock clock;
-  telemetry::Metrics metrics("attention_worker");
-  attention_worker::EngramStores stores({.model = "bench", .revision = "", .worker = "bench"});
-  stores.SetStores({{"store", 1, process.address}});
-  const auto pin = PinCurrent(stores);
-  // No cache: every row comes from the store, in every step.
-  attention_worker::EngramClient remote(stores, {.cache_rows = 0}, clock, metrics);
+  Worker mapped(process, true);
+  Worker asked(process, false);
 
   for (const size_t lanes : {size_t{1}, size_t{8}}) {
     Decoder decoder(*model, backend, pool, lanes, lanes == 1 ? 24 : 8);
-    std::vector<double> ratios;
-    std::vector<double> ours;
-    std::vector<double> theirs;
+    std::vector<double> local_rates;
+    std::vector<double> mapped_ratios;
+    std::vector<double> asked_ratios;
+    const auto run = [&](uint64_t round, Worker& worker) {
+      return decoder.Run(round, worker.client, [&] {
+        worker.client.BeginStep({{lanes, worker.pin}});
+      });
+    };
     for (uint64_t round = 0; round < kTokenRounds; ++round) {
-      theirs.push_back(decoder.Run(round, *local, [] {}));
-      ours.push_back(decoder.Run(round, remote, [&] { remote.BeginStep({{lanes, pin}}); }));
-      ratios.push_back(ours.back() / theirs.back());
+      local_rates.push_back(decoder.Run(round, *local, [] {}));
+      mapped_ratios.push_back(run(round, mapped) / local_rates.back());
+      asked_ratios.push_back(run(round, asked) / local_rates.back());
     }
     std::printf(
-        "%zu lanes: %.2f tok/s with rows of a store process, %.2f with rows of this "
-        "process; ratio %.3f (medians of %d alternated runs)\n",
-        lanes, Median(ours), Median(theirs), Median(ratios), kTokenRounds);
+        "%zu lanes: %.2f tok/s with rows of this process; with rows of a store process over that: "
+        "%.3f mapped, %.3f over gRPC (medians of %d alternated runs)\n",
+        lanes, Median(local_rates), Median(mapped_ratios), Median(asked_ratios), kTokenRounds);
     std::fflush(stdout);
   }
 }

@@ -284,7 +284,7 @@ TEST_F(EngramTablesTest, AFlippedBitIsNeverARow) {
   constexpr size_t kRecord = 32 * 4 + 4;
   for (const size_t bit : {size_t{0}, size_t{300}, kRecord * 8 - 1}) {  // first and last of row 7
     std::string bad = good;
-    bad[kSegmentHeaderBytes + 7 * kRecord + bit / 8] ^= static_cast<char>(1 << bit % 8);
+    bad[model::kSegmentHeaderBytes + 7 * kRecord + bit / 8] ^= static_cast<char>(1 << bit % 8);
     WriteFile(path, bad);
     ASSERT_TRUE(Open().ok());
     const absl::Status read = Rows(*tables_, Query(), 3, {6, 7, 8}).status();
@@ -294,9 +294,9 @@ TEST_F(EngramTablesTest, AFlippedBitIsNeverARow) {
   }
   // Two rows in each other's place are whole, but wrong.
   std::string swapped = good;
-  std::swap_ranges(swapped.begin() + kSegmentHeaderBytes,
-                   swapped.begin() + kSegmentHeaderBytes + kRecord,
-                   swapped.begin() + kSegmentHeaderBytes + kRecord);
+  std::swap_ranges(swapped.begin() + model::kSegmentHeaderBytes,
+                   swapped.begin() + model::kSegmentHeaderBytes + kRecord,
+                   swapped.begin() + model::kSegmentHeaderBytes + kRecord);
   WriteFile(path, swapped);
   ASSERT_TRUE(Open().ok());
   EXPECT_EQ(ReasonOf(Rows(*tables_, Query(), 3, {0}).status()), Reason::kEngramChecksum);

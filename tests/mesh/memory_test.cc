@@ -33,12 +33,14 @@ constexpr uint32_t kLayer = 1;
 constexpr uint64_t kRows = 1650;  // of that layer in `tiny`
 constexpr size_t kWidth = 32;
 
-MeshSpec Spec() {
+/// `transport` is how the worker reads the store: its files (auto), or over gRPC.
+MeshSpec Spec(const std::string& transport = "auto") {
   MeshSpec spec;
   spec.model = test_support::TinyModel("tiny");
   spec.slices = {"0-15", "16-23", "24-31"};
   spec.engram = true;
-  spec.attention_flags = {"--memory-cache-rows", "500", "--no-prefix-cache"};
+  spec.attention_flags = {"--memory-cache-rows", "500", "--no-prefix-cache", "--engram-transport",
+                          transport};
   return spec;
 }
 
@@ -184,8 +186,11 @@ void ExpectSame(const Generated& a, const Generated& b) {
 }
 
 TEST(MeshMemoryTest, RowsOfAStoreGiveTheSameBitsAsLocalTables) {
-  for (const std::string profile : {"bf16", "exact-f32"}) {
-    MeshSpec spec = Spec();
+  for (const auto& [profile, transport] : {std::pair{"bf16", "grpc"},
+                                           {"exact-f32", "grpc"},
+                                           {"bf16", "auto"},
+                                           {"exact-f32", "auto"}}) {
+    MeshSpec spec = Spec(transport);
     spec.profile = profile;
     LocalMesh mesh(spec);
     MeshSpec alone;
@@ -199,14 +204,22 @@ TEST(MeshMemoryTest, RowsOfAStoreGiveTheSameBitsAsLocalTables) {
     for (uint32_t first : {1u, 77u, 300u}) {
       ExpectSame(with_store.Run(Request(first, 64)), without.Run(Request(first, 64)));
     }
-    const std::string page = test_support::HttpGet(mesh.AdminAddress("attention"), "/metrics");
-    EXPECT_THAT(page, testing::Not(testing::HasSubstr("memory_rows_total{result=\"hit\"} 0\n")));
-    EXPECT_THAT(page, testing::Not(testing::HasSubstr("memory_rows_total{result=\"miss\"} 0\n")));
+    const std::string admin = mesh.AdminAddress("attention");
+    const std::string page = test_support::HttpGet(admin, "/metrics");
+    const std::string status = test_support::HttpGet(admin, "/statusz");
+    const bool mapped = std::string(transport) == "auto";
+    for (const std::string result : {"hit", "miss", "mapped"}) {
+      const bool none =
+          page.find("memory_rows_total{result=\"" + result + "\"} 0\n") != std::string::npos;
+      EXPECT_EQ(none, mapped != (result == "mapped")) << result;
+    }
+    EXPECT_THAT(status, testing::HasSubstr(std::string("\"mapped_versions\":[") +
+                                           (mapped ? "\"" + with_store.Current() : "]")));
   }
 }
 
-TEST(MeshMemoryTest, ALaneKeepsTheVersionItBeganWith) {
-  MeshSpec spec = Spec();
+void ExpectLanesKeepTheirVersions(const std::string& transport) {
+  MeshSpec spec = Spec(transport);
   spec.attention_flags.insert(spec.attention_flags.end(),
                               {"--expert-timeout-ms", "300000", "--expert-wait-ms", "300000"});
   LocalMesh mesh(spec);
@@ -243,6 +256,11 @@ TEST(MeshMemoryTest, ALaneKeepsTheVersionItBeganWith) {
   ExpectSame(client.Run(Request(5, 300, second)), new_run);
   EXPECT_EQ(base::ReasonOf(client.Run(Request(5, 3, "nothing")).status),
             Reason::kEngramVersionNotFound);
+}
+
+TEST(MeshMemoryTest, ALaneKeepsTheVersionItBeganWith) { ExpectLanesKeepTheirVersions("grpc"); }
+TEST(MeshMemoryTest, ALaneThatReadsFilesKeepsItsVersionToo) {
+  ExpectLanesKeepTheirVersions("auto");
 }
 
 // `expertmesh engram` against the running store.
@@ -287,7 +305,7 @@ TEST(MeshMemoryTest, TheCommandLineChangesAndRollsBack) {
 }
 
 TEST(MeshMemoryTest, OneOfTwoStoresMayDie) {
-  MeshSpec spec = Spec();
+  MeshSpec spec = Spec("grpc");
   spec.engram_replicas = 2;
   spec.attention_flags.insert(spec.attention_flags.end(), {"--memory-wait-ms", "0"});
   LocalMesh mesh(spec);
@@ -308,8 +326,9 @@ TEST(MeshMemoryTest, OneOfTwoStoresMayDie) {
 
 TEST(MeshMemoryTest, WithoutAStoreLanesEndWithTheReason) {
   MeshSpec spec = Spec();
-  spec.attention_flags = {"--memory-cache-rows", "0", "--memory-wait-ms", "100",
-                          "--no-prefix-cache"};
+  spec.attention_flags = {
+      "--memory-cache-rows", "0",   "--memory-wait-ms", "100", "--no-prefix-cache",
+      "--engram-transport",  "grpc"};
   LocalMesh mesh(spec);
   ASSERT_TRUE(mesh.WaitReady());
   Client client(mesh);
@@ -333,10 +352,28 @@ TEST(MeshMemoryTest, WithoutAStoreLanesEndWithTheReason) {
   ExpectSame(again, whole);
 }
 
+// The files stay mapped, so a lane needs the store only to begin.
+TEST(MeshMemoryTest, ALaneThatReadsFilesOutlivesTheStore) {
+  LocalMesh mesh(Spec());
+  ASSERT_TRUE(mesh.WaitReady());
+  Client client(mesh);
+  const Generated whole = client.Run(Request(9, 200));
+  SlowReader running(client, Request(9, 200));
+  ASSERT_TRUE(running.Read(5));
+  mesh.process("engram").Signal(SIGKILL);
+  mesh.process("engram").Wait(test_support::kPatience);
+  const absl::Status finished = running.Finish();
+  EXPECT_TRUE(finished.ok()) << finished;
+  EXPECT_EQ(running.hashes(), whole.logits_hashes);
+  Generated later = client.Run(Request(9, 10));
+  EXPECT_EQ(base::ReasonOf(later.status), Reason::kEngramUnavailable);
+}
+
 TEST(MeshMemoryTest, AStoreThatComesBackInTimeIsWaitedFor) {
   MeshSpec spec = Spec();
-  spec.attention_flags = {"--memory-cache-rows", "0", "--memory-wait-ms", "60000",
-                          "--no-prefix-cache"};
+  spec.attention_flags = {
+      "--memory-cache-rows", "0",   "--memory-wait-ms", "60000", "--no-prefix-cache",
+      "--engram-transport",  "grpc"};
   LocalMesh mesh(spec);
   ASSERT_TRUE(mesh.WaitReady());
   Client client(mesh);

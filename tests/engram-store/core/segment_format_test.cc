@@ -1,12 +1,12 @@
-#include "engram-store/core/segment_format.h"
+#include "model/tables/segment_format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "engram-store/core/row_record.h"
 #include "engram-store/core/version_id.h"
+#include "model/tables/row_record.h"
 #include "services/base/crc32c.h"
 #include "services/base/status.h"
 

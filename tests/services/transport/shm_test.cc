@@ -14,6 +14,7 @@
 #include <map>
 #include <random>
 
+#include "services/base/host_identity.h"
 #include "services/base/status.h"
 #include "services/transport/shm_link.h"
 #include "services/transport/shm_server.h"
@@ -315,7 +316,8 @@ class ServerTest : public testing::Test {
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
-  absl::StatusOr<expert::v1::AgreeRingResponse> Agree(const std::string& host = HostIdentity()) {
+  absl::StatusOr<expert::v1::AgreeRingResponse> Agree(
+      const std::string& host = base::HostIdentity()) {
     expert::v1::AgreeRingRequest request;
     request.set_ring_version(kRingVersion);
     request.set_host(host);
@@ -369,7 +371,7 @@ TEST_F(ServerTest, AnotherHostOrVersionIsRefusedByName) {
   EXPECT_EQ(base::ReasonOf(Agree("").status()), Reason::kUnsupported);
   expert::v1::AgreeRingRequest request;
   request.set_ring_version(2);
-  request.set_host(HostIdentity());
+  request.set_host(base::HostIdentity());
   EXPECT_EQ(base::ReasonOf(server_->Agree(request).status()), Reason::kFrameVersion);
 }
 

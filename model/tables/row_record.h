@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-namespace expertmesh::engram_store {
+namespace expertmesh::model {
 
 /// CRC32C over layer, row id and the row's bytes.
 uint32_t RowChecksum(uint32_t layer, uint64_t row, std::span<const std::byte> bytes);
@@ -17,4 +17,4 @@ void WriteRecord(uint32_t layer, uint64_t row, std::span<const std::byte> bytes,
 /// Whether the record holds that row, unchanged.
 bool IsIntact(uint32_t layer, uint64_t row, std::span<const std::byte> record);
 
-}  // namespace expertmesh::engram_store
+}  // namespace expertmesh::model

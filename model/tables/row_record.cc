@@ -1,14 +1,14 @@
-#include "engram-store/core/row_record.h"
+#include "model/tables/row_record.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
 
-#include "engram-store/core/table_shape.h"
+#include "model/tables/table_shape.h"
 #include "services/base/crc32c.h"
 
-namespace expertmesh::engram_store {
+namespace expertmesh::model {
 
 static_assert(std::endian::native == std::endian::little, "files are written as memory has them");
 
@@ -33,4 +33,4 @@ bool IsIntact(uint32_t layer, uint64_t row, std::span<const std::byte> record) {
   return checksum == RowChecksum(layer, row, bytes);
 }
 
-}  // namespace expertmesh::engram_store
+}  // namespace expertmesh::model

@@ -1,4 +1,4 @@
-#include "engram-store/core/segment_format.h"
+#include "model/tables/segment_format.h"
 
 #include <algorithm>
 #include <cstring>
@@ -8,7 +8,7 @@
 #include "services/base/crc32c.h"
 #include "services/base/status.h"
 
-namespace expertmesh::engram_store {
+namespace expertmesh::model {
 namespace {
 
 using base::Error;
@@ -96,4 +96,4 @@ std::span<const std::byte> SegmentRecord(const SegmentHeader& header,
   return file.subspan(kSegmentHeaderBytes + row * record, record);
 }
 
-}  // namespace expertmesh::engram_store
+}  // namespace expertmesh::model

@@ -1,4 +1,4 @@
-#include "engram-store/core/table_shape.h"
+#include "model/tables/table_shape.h"
 
 #include <algorithm>
 #include <bit>
@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/base/status.h"
 
-namespace expertmesh::engram_store {
+namespace expertmesh::model {
 namespace {
 
 constexpr size_t kScaleColumns = 32;
@@ -67,4 +67,4 @@ uint64_t TableShape::total_rows() const {
   return rows;
 }
 
-}  // namespace expertmesh::engram_store
+}  // namespace expertmesh::model

@@ -8,9 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "engram-store/core/table_shape.h"
+#include "model/tables/table_shape.h"
 
-namespace expertmesh::engram_store {
+namespace expertmesh::model {
 
 inline constexpr size_t kSegmentHeaderBytes = 4096;
 using VersionBytes = std::array<uint8_t, 32>;
@@ -35,4 +35,4 @@ absl::StatusOr<SegmentHeader> ParseSegmentHeader(std::span<const std::byte> file
 std::span<const std::byte> SegmentRecord(const SegmentHeader& header,
                                          std::span<const std::byte> file, uint64_t row);
 
-}  // namespace expertmesh::engram_store
+}  // namespace expertmesh::model

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 
-namespace expertmesh::engram_store {
+namespace expertmesh::model {
 
 /// Type of a row; the numbers stand in segments and in engram.v1.RowFormat.
 enum class RowFormat : uint32_t { kF32 = 1, kBf16 = 2, kE4m3E8m0 = 3 };
@@ -51,4 +51,4 @@ struct TableShape {
   uint64_t total_bytes() const { return total_rows() * record_bytes(); }
 };
 
-}  // namespace expertmesh::engram_store
+}  // namespace expertmesh::model
