@@ -161,7 +161,7 @@ def unit(args: argparse.Namespace) -> Count:
 def mesh(args: argparse.Namespace) -> Count:
     """Real processes on real sockets."""
     build((*test_programs("release", "mesh"), *PROCESSES, "expertmesh"))
-    return run_ctest("release", "mesh", args, 1)
+    return run_ctest("release", "mesh", args, os.cpu_count() or 1)
 
 
 def tidy(_args: argparse.Namespace) -> Count:
@@ -201,7 +201,7 @@ def sanitize(args: argparse.Namespace) -> Count:
     programs = test_programs(preset, "unit") + test_programs(preset, "mesh")
     build((*programs, *PROCESSES, "expertmesh"), preset)
     count = run_ctest(preset, "unit", args, os.cpu_count() or 1)
-    count.add(run_ctest(preset, "mesh", args, 1))
+    count.add(run_ctest(preset, "mesh", args, os.cpu_count() or 1))
     return count
 
 
