@@ -1,5 +1,6 @@
 #include "services/transport/completion_poller.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -51,24 +52,33 @@ void CompletionPoller::Wake() {
   kick_.Set(&queue_, SystemClock::now(), static_cast<CompletionTag*>(&kick_tag_));
 }
 
-void CompletionPoller::Wait(Bell& bell, std::optional<base::Micros> wait) {
-  if (bell.Take()) return;
+void CompletionPoller::Wait(std::span<Bell* const> bells, std::optional<base::Micros> wait) {
+  if (std::any_of(bells.begin(), bells.end(), [](const Bell* bell) { return bell->rung(); }))
+    return;
   DoDeferred();
   waiting_.store(true, std::memory_order_seq_cst);
   if (own_thread_polls_.load(std::memory_order_seq_cst)) Wake();
+  bool may_sleep = true;
+  for (Bell* bell : bells) may_sleep = bell->PrepareSleep(this) && may_sleep;
   void* tag = nullptr;
   bool ok = false;
   auto got = grpc::CompletionQueue::TIMEOUT;
-  if (bell.PrepareSleep(this)) {
+  if (may_sleep) {
     const auto deadline = wait ? SystemClock::now() + std::chrono::microseconds(wait->count())
                                : SystemClock::time_point::max();
     got = queue_.AsyncNext(&tag, &ok, deadline);
-    bell.Awake();
   }
+  for (Bell* bell : bells) bell->Awake();
   if (got == grpc::CompletionQueue::GOT_EVENT) Handle(tag, ok);
   last_wait_us_.store(NowMicros(), std::memory_order_relaxed);
-  waiting_.store(false, std::memory_order_relaxed);
-  bell.Take();
+  waiting_.store(false, std::memory_order_seq_cst);
+}
+
+// On another thread than the one in Wait: what should have woken that one goes on to it.
+void CompletionPoller::HandleForOthers(void* tag, bool ok) {
+  Handle(tag, ok);
+  const bool kick = tag == static_cast<CompletionTag*>(&kick_tag_);
+  if (kick && waiting_.load(std::memory_order_seq_cst)) Wake();
 }
 
 void CompletionPoller::Later(std::function<void()> work) {
@@ -90,7 +100,7 @@ void CompletionPoller::Help() {
   void* tag = nullptr;
   bool ok = false;
   const auto got = queue_.AsyncNext(&tag, &ok, SystemClock::now() + kHelp);
-  if (got == grpc::CompletionQueue::GOT_EVENT) Handle(tag, ok);
+  if (got == grpc::CompletionQueue::GOT_EVENT) HandleForOthers(tag, ok);
 }
 
 bool CompletionPoller::SomebodyWaits() const {
@@ -114,7 +124,7 @@ void CompletionPoller::Run() {
     bool ok = false;
     const auto got = queue_.AsyncNext(&tag, &ok, SystemClock::now() + kOwnPoll);
     own_thread_polls_.store(false, std::memory_order_relaxed);
-    if (got == grpc::CompletionQueue::GOT_EVENT) Handle(tag, ok);
+    if (got == grpc::CompletionQueue::GOT_EVENT) HandleForOthers(tag, ok);
     lock.lock();
     if (got == grpc::CompletionQueue::SHUTDOWN) return;
   }

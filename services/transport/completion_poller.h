@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -35,10 +36,9 @@ class CompletionPoller final : private Waker {
   CompletionPoller& operator=(const CompletionPoller&) = delete;
 
   grpc::CompletionQueue& queue() { return queue_; }
-  /// As Transport::Wait; handles at most one event.
-  void Wait(Bell& bell, std::optional<base::Micros> wait);
-  /// A thread in Wait comes back.
-  void Kick() { Wake(); }
+  /// As Transport::Wait, until one of the bells rings; takes none of them. Handles at most one
+  /// event.
+  void Wait(std::span<Bell* const> bells, std::optional<base::Micros> wait);
   /// Runs on a thread that polls, before it sleeps: what need not be done at once.
   void Later(std::function<void()> work);
   /// Handles one event, or returns after kHelp: for who waits until others' operations have ended.
@@ -55,6 +55,7 @@ class CompletionPoller final : private Waker {
   };
 
   void Wake() override;
+  void HandleForOthers(void* tag, bool ok);
   void Run();
   void DoDeferred();
   bool SomebodyWaits() const;

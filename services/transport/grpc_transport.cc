@@ -102,7 +102,17 @@ void GrpcTransport::Submit(const std::string& peer, Purpose purpose, DispatchFra
   }
 }
 
-void GrpcTransport::Wait(Bell& bell, std::optional<base::Micros> wait) { poller_.Wait(bell, wait); }
+void GrpcTransport::Wait(Bell& bell, std::optional<base::Micros> wait) {
+  Bell* const bells[] = {&bell};
+  poller_.Wait(bells, wait);
+  bell.Take();
+}
+
+void GrpcTransport::Wait(Bell& bell, Bell& other, std::optional<base::Micros> wait) {
+  Bell* const bells[] = {&bell, &other};
+  poller_.Wait(bells, wait);
+  bell.Take();
+}
 
 void GrpcTransport::Cancel(uint64_t call_id) {
   std::vector<std::shared_ptr<internal::DispatchStream>> streams;

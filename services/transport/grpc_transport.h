@@ -32,8 +32,8 @@ class GrpcTransport final : public Transport {
               Completion done) override;
   void Cancel(uint64_t call_id) override;
   void Wait(Bell& bell, std::optional<base::Micros> wait) override;
-  /// A thread in Wait comes back.
-  void Kick() { poller_.Kick(); }
+  /// The same, and until `other` rings, which is not taken.
+  void Wait(Bell& bell, Bell& other, std::optional<base::Micros> wait);
 
  private:
   struct Link {

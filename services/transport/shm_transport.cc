@@ -78,7 +78,7 @@ void ShmTransport::AddPeer(const Peer& peer) {
     known.peer = peer;
   }
   if (old) old->Break("replaced by a newer incarnation");
-  NoteChange();
+  changed_.Ring();
   streams_->AddPeer(peer);
 }
 
@@ -92,7 +92,7 @@ void ShmTransport::RemovePeer(const std::string& name) {
     peers_.erase(it);
   }
   if (link) link->Break("the peer was removed");
-  NoteChange();
+  changed_.Ring();
   streams_->RemovePeer(name);
 }
 
@@ -139,7 +139,7 @@ void ShmTransport::OnConnection(const std::string& name, bool up, const std::str
   }
   if (lost) {
     lost->Break(why);
-    NoteChange();
+    changed_.Ring();
   }
   agent_wake_.notify_all();
   Tell(name, why);
@@ -247,17 +247,11 @@ void ShmTransport::Settle(const Peer& peer, absl::StatusOr<std::shared_ptr<ShmLi
     }
   }
   if (link.ok()) {
-    NoteChange();
+    changed_.Ring();
   } else {
     spdlog::info("no ring to {}: {}", peer.name, std::string(link.status().message()));
   }
   Tell(peer.name, link.ok() ? "" : std::string(link.status().message()));
-}
-
-// Wakes the thread in Wait, wherever it sleeps.
-void ShmTransport::NoteChange() {
-  changed_.Ring();
-  if (GrpcTransport* streams = streams_.get()) streams->Kick();  // none while they are stopped
 }
 
 void ShmTransport::RefreshLinks() {
@@ -283,7 +277,7 @@ void ShmTransport::DropBroken() {
       it->second.backoff = std::min<Clock::duration>(2 * it->second.backoff, kBackoffMax);
     }
     spdlog::warn("{}", why);
-    NoteChange();
+    changed_.Ring();
     agent_wake_.notify_all();
     Tell(name, why);
   }
@@ -297,7 +291,7 @@ bool ShmTransport::Receive() {
 
 void ShmTransport::Wait(Bell& bell, std::optional<base::Micros> wait) {
   if (changed_.Take()) RefreshLinks();
-  if (links_.empty()) return streams_->Wait(bell, wait);
+  if (links_.empty()) return streams_->Wait(bell, changed_, wait);
   const bool any = spinner_.Until([&] {
     return bell.rung() || changed_.rung() ||
            std::any_of(links_.begin(), links_.end(), [](auto& l) { return l.second->Ready(); });

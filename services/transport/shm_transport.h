@@ -62,7 +62,6 @@ class ShmTransport final : public Transport {
   Known* NextToAgreeLocked(Clock::time_point& wake);
   void Settle(const Peer& peer, absl::StatusOr<std::shared_ptr<ShmLink>> link);
   absl::StatusOr<std::shared_ptr<ShmLink>> Agree(const Peer& peer);
-  void NoteChange();
   void RefreshLinks();
   void DropBroken();
   bool Receive();
