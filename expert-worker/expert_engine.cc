@@ -121,11 +121,6 @@ void ExpertEngine::Refuse(uint64_t call_id, const absl::Status& status, const Re
   reply(transport::BuildRefusal(call_id, status));
 }
 
-void ExpertEngine::OnFrame(absl::StatusOr<DispatchFrame> frame, Reply reply) {
-  Queue(std::move(frame), std::move(reply));
-  ServeQueued();
-}
-
 void ExpertEngine::Queue(absl::StatusOr<DispatchFrame> frame, Reply reply) {
   if (!frame.ok()) {
     Refuse(0, frame.status(), reply);

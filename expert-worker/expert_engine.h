@@ -33,10 +33,8 @@ class ExpertEngine {
                telemetry::Metrics& metrics);
   ~ExpertEngine();
 
-  /// transport::FrameHandler; any thread. A bad frame is answered with its reason at once. May
-  /// compute before it returns.
-  void OnFrame(absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply);
-  /// The same in two parts, for a thread that brings several frames: Queue each, then ServeQueued.
+  /// transport::FrameHandler; any thread. A bad frame is answered with its reason at once. A thread
+  /// that has brought what there was calls ServeQueued, which may compute before it returns.
   void Queue(absl::StatusOr<transport::DispatchFrame> frame, transport::Reply reply);
   void ServeQueued();
   /// The router announced an epoch; any thread.

@@ -104,7 +104,8 @@ TEST_F(EngineTest, EveryCallOfManyThreadsIsAnsweredOnce) {
         // Some calls are too large for the thread that brings them.
         transport::DispatchFrame frame = Frame(call, i % 10 == 0 ? 70 : 1);
         if (t % 2 == 0) {
-          engine.OnFrame(std::move(frame), ReplyTo(call));
+          engine.Queue(std::move(frame), ReplyTo(call));
+          engine.ServeQueued();
           continue;
         }
         engine.Queue(std::move(frame), ReplyTo(call));
