@@ -65,7 +65,7 @@ class LaneSink {
 class AttentionEngine {
  public:
   struct Options {
-    int threads = 1;
+    base::ComputeThreads threads = {};
     SchedulerOptions scheduler;       // pages_total is set from kv_pages
     std::vector<bool> masked_tokens;  // never sampled; empty = none
     std::vector<uint32_t> end_tokens;

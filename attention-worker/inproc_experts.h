@@ -12,7 +12,7 @@ namespace expertmesh::attention_worker {
 /// Serves dispatch frames with `slice`; used by one thread at a time.
 class InprocExperts {
  public:
-  InprocExperts(std::unique_ptr<model::ExpertSlice> slice, int threads)
+  InprocExperts(std::unique_ptr<model::ExpertSlice> slice, const base::ComputeThreads& threads)
       : slice_(std::move(slice)),
         pool_(threads),
         buffers_(std::make_shared<transport::BufferPool>()) {}

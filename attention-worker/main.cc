@@ -33,7 +33,7 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
   app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
       ->capture_default_str();
   app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
-  app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
+  lifecycle::AddThreadFlags(app, options.threads);
   app.add_option("--max-batch", steps.lanes_max, "Sequences in one step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();

@@ -45,6 +45,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(WorkerOptions options,
                                                       lifecycle::Process& process,
                                                       telemetry::Metrics& metrics) {
   std::unique_ptr<Worker> worker(new Worker(std::move(options), process, metrics));
+  EM_RETURN_IF_ERROR(base::CheckComputeThreads(worker->options_.threads));
   process.SetNotReady("loading weights");
   EM_RETURN_IF_ERROR(worker->LoadModel());
   worker->StartMemory();

@@ -28,7 +28,7 @@ struct WorkerOptions {
   std::string transport = "auto";
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers;
-  int threads = 1;
+  base::ComputeThreads threads;
   SchedulerOptions scheduler;  // pages_total 0: enough for lanes_max sequences, at most 1 GiB
   DispatchLimits limits;
   bool prefix_cache = true;

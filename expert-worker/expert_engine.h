@@ -24,7 +24,7 @@ namespace expertmesh::expert_worker {
 class ExpertEngine {
  public:
   struct Options {
-    int threads = 1;
+    base::ComputeThreads threads = {};
     Batcher::Limits limits;
     std::string model;  // served name
   };

@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "shm", "grpc"}))
       ->capture_default_str();
   app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
-  app.add_option("--threads", options.threads, "Compute threads")->check(CLI::Range(1, 1024));
+  lifecycle::AddThreadFlags(app, options.threads);
   app.add_flag("--masked-gate-group-zero", options.masked_gate_group_zero,
                "As on the attention workers: part of the model's revision");
   lifecycle::AddOverrideFlag(app, options.overrides);

@@ -29,6 +29,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
                                                       lifecycle::Process& process,
                                                       telemetry::Metrics& metrics) {
   std::unique_ptr<Worker> worker(new Worker(process));
+  EM_RETURN_IF_ERROR(base::CheckComputeThreads(options.threads));
   process.SetNotReady("loading weights");
   const base::Instant start = worker->clock_.Now();
   model::ExpertSlice::Options load;

@@ -23,7 +23,7 @@ struct WorkerOptions {
   std::string listen_frames;       // of dispatch frames; empty: beside `listen`
   std::string transport = "auto";  // "auto", "shm": rings for callers on this host; "grpc": none
   std::vector<std::string> routers;
-  int threads = 1;
+  base::ComputeThreads threads;
   bool masked_gate_group_zero = false;  // as the attention workers: part of the revision
   std::vector<std::string> overrides;   // "key=value" of config.json; likewise
 };

@@ -16,6 +16,7 @@ from mesh.down import reap_leftovers
 from mesh.errors import MeshError
 from mesh.instance import Instance
 from mesh.supervisor import Supervisor
+from mesh.up import cpus
 
 READY_SECONDS = 900
 POOLS = 2
@@ -83,10 +84,11 @@ class Mesh:
         if self.transport != "inproc":
             for pool, experts in enumerate(model.slices(self.directory, POOLS)):
                 start(f"expert-{pool}", "expert-worker", expert,
-                      ["--slice", experts, *worker, "--threads", str(expert_threads), *to_router])
+                      ["--slice", experts, *worker, "--threads", str(expert_threads),
+                       *cpus(expert_threads, pool + 1), *to_router])
         start("attention", "attention-worker", attention,
               [*worker, "--debug-api", "--transport", self.transport, "--threads",
-               str(attention_threads), *to_router, *self.flags])
+               str(attention_threads), *cpus(attention_threads, 0), *to_router, *self.flags])
         if self.gateway:
             start("gateway", "gateway", gateway, ["--http", "127.0.0.1:0", *served, *to_router])
 

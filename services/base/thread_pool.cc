@@ -1,10 +1,15 @@
 #include "services/base/thread_pool.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
 #include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "services/base/status.h"
 
 namespace expertmesh::base {
 namespace {
@@ -13,6 +18,7 @@ namespace {
 // more to wake than the loop takes.
 constexpr auto kSpin = std::chrono::microseconds(20);
 constexpr int kPausesPerClockRead = 16;
+constexpr size_t kChunksPerThread = 4;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -34,33 +40,81 @@ void AwaitChange(const std::atomic<T>& value, T old) {
   value.wait(old, std::memory_order_acquire);
 }
 
+// The calling thread; a CPU that has gone meanwhile changes nothing.
+void BindTo(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  sched_setaffinity(0, sizeof(set), &set);
+}
+
 }  // namespace
 
+absl::Status CheckComputeThreads(const ComputeThreads& threads) {
+  if (threads.cpus.empty()) return absl::OkStatus();
+  if (threads.cpus.size() != static_cast<size_t>(threads.count)) {
+    return Error(Reason::kInvalidArgument, absl::StrCat("--cpus names ", threads.cpus.size(),
+                                                        " for ", threads.count, " threads"));
+  }
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  sched_getaffinity(0, sizeof(allowed), &allowed);
+  for (const int cpu : threads.cpus) {
+    if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &allowed)) continue;
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("--cpus: this process may not use CPU ", cpu,
+                              " (taskset -p shows those that it may)"));
+  }
+  return absl::OkStatus();
+}
+
 struct ThreadPool::Impl {
-  // A new value is a new loop, or the end; body, count and grain are written before it.
-  std::atomic<uint32_t> generation{0};
-  std::atomic<int> working{0};  // threads still inside the loop
-  std::atomic<size_t> next{0};
-  bool stop = false;
-  const Body* body = nullptr;
-  size_t count = 0;
-  size_t grain = 1;
+  // Who may still take what: the loop in the upper half, chunks that nobody has taken in the lower.
+  // A loop ends when its chunks have been worked on, whoever did it: a thread that still sleeps, or
+  // that another process keeps from its core, is not waited for. Such a thread may look at a loop
+  // long after it ended; it then finds no chunk left, or takes one of a later loop.
+  std::atomic<uint64_t> open{0};
+  std::atomic<uint32_t> unfinished{0};  // chunks of the loop
+  std::atomic<uint32_t> generation{0};  // a new value is a new loop, or the end
+  std::atomic<bool> stop{false};
+  // Of the loop; written before `open`. Who has taken a chunk of it has read them as they are:
+  // the loop cannot have ended before.
+  std::atomic<const Body*> body{nullptr};
+  std::atomic<size_t> count{0};
+  std::atomic<size_t> grain{1};
+  std::vector<int> cpus;  // of each thread, the caller's first; or empty
   std::vector<std::thread> threads;
 
+  static constexpr uint64_t kChunks = 0xffff'ffff;
+
   void Drain(int thread) {
-    for (;;) {
-      const size_t begin = next.fetch_add(grain, std::memory_order_relaxed);
-      if (begin >= count) return;
-      (*body)(begin, std::min(begin + grain, count), thread);
+    uint64_t seen = open.load(std::memory_order_acquire);
+    while ((seen & kChunks) != 0) {
+      const Body* const loop = body.load(std::memory_order_relaxed);
+      const size_t all = count.load(std::memory_order_relaxed);
+      const size_t step = grain.load(std::memory_order_relaxed);
+      if (!open.compare_exchange_weak(seen, seen - 1, std::memory_order_acquire)) continue;
+      const size_t begin = ((all + step - 1) / step - (seen & kChunks)) * step;
+      (*loop)(begin, std::min(begin + step, all), thread);
+      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
+      seen = open.load(std::memory_order_acquire);
     }
   }
 
+  void BindCaller() const {
+    thread_local const Impl* bound_by = nullptr;
+    if (cpus.empty() || bound_by == this) return;
+    bound_by = this;
+    BindTo(cpus.front());
+  }
+
   void Run(int thread) {
-    for (uint32_t seen = 0;; ++seen) {
+    if (!cpus.empty()) BindTo(cpus[static_cast<size_t>(thread)]);
+    for (uint32_t seen = 0;;) {
       AwaitChange(generation, seen);
-      if (stop) return;
+      if (stop.load(std::memory_order_relaxed)) return;
+      seen = generation.load(std::memory_order_acquire);
       Drain(thread);
-      if (working.fetch_sub(1, std::memory_order_acq_rel) == 1) working.notify_one();
     }
   }
 
@@ -70,38 +124,43 @@ struct ThreadPool::Impl {
   }
 };
 
-ThreadPool::ThreadPool(int threads)
-    : threads_(std::max(1, threads)), impl_(std::make_unique<Impl>()) {
+ThreadPool::ThreadPool(const ComputeThreads& threads)
+    : threads_(std::max(1, threads.count)), impl_(std::make_unique<Impl>()) {
+  impl_->cpus = threads.cpus;
   for (int i = 1; i < threads_; ++i) {
     impl_->threads.emplace_back([impl = impl_.get(), i] { impl->Run(i); });
   }
 }
 
 ThreadPool::~ThreadPool() {
-  impl_->stop = true;
+  impl_->stop.store(true, std::memory_order_relaxed);
   impl_->Announce();
   for (std::thread& t : impl_->threads) t.join();
 }
 
 void ThreadPool::ParallelFor(size_t count, size_t grain, const Body& body) {
   if (count == 0) return;
+  impl_->BindCaller();
   grain = std::max<size_t>(1, grain);
   if (threads_ == 1 || count <= grain) {
     body(0, count, 0);
     return;
   }
   Impl& s = *impl_;
-  const size_t chunks = static_cast<size_t>(threads_) * 4;
-  s.body = &body;
-  s.count = count;
-  s.grain = std::max(grain, (count + chunks - 1) / chunks);
-  s.next.store(0, std::memory_order_relaxed);
-  s.working.store(threads_ - 1, std::memory_order_relaxed);
+  const size_t most = static_cast<size_t>(threads_) * kChunksPerThread;
+  grain = std::max(grain, (count + most - 1) / most);
+  const uint32_t chunks = static_cast<uint32_t>((count + grain - 1) / grain);
+  s.body.store(&body, std::memory_order_relaxed);
+  s.count.store(count, std::memory_order_relaxed);
+  s.grain.store(grain, std::memory_order_relaxed);
+  s.unfinished.store(chunks, std::memory_order_relaxed);
+  s.open.store(((s.open.load(std::memory_order_relaxed) >> 32) + 1) << 32 | chunks,
+               std::memory_order_release);
   s.Announce();
   s.Drain(0);
-  for (int left = s.working.load(std::memory_order_acquire); left != 0;
-       left = s.working.load(std::memory_order_acquire)) {
-    AwaitChange(s.working, left);
+  for (uint32_t left = s.unfinished.load(std::memory_order_acquire); left != 0;
+       left = s.unfinished.load(std::memory_order_acquire)) {
+    AwaitChange(s.unfinished, left);
   }
 }
 

@@ -5,14 +5,29 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
 
 namespace expertmesh::base {
+
+/// Threads that compute. With `cpus`, thread i runs on cpus[i] alone: where several processes share
+/// few cores, the kernel leaves a core idle that a waiting thread of another core could use.
+struct ComputeThreads {
+  int count = 1;
+  std::vector<int> cpus = {};  // empty: where the kernel likes; else one per thread
+};
+
+/// kInvalidArgument unless there is one CPU per thread (or none) and this process may use them.
+absl::Status CheckComputeThreads(const ComputeThreads& threads);
 
 /// Owned by one caller at a time: ParallelFor is not reentrant and not thread-safe.
 class ThreadPool {
  public:
   /// `threads` ≥ 1 counts the calling thread: ThreadPool(1) starts none.
-  explicit ThreadPool(int threads);
+  explicit ThreadPool(int threads) : ThreadPool(ComputeThreads{threads}) {}
+  /// A thread that calls ParallelFor stays on the first of the CPUs from then on.
+  explicit ThreadPool(const ComputeThreads& threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

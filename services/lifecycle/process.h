@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "services/base/thread_pool.h"
 #include "services/telemetry/metrics.h"
 
 namespace CLI {
@@ -36,6 +37,9 @@ struct ProcessOptions {
 
 /// Declares --name --admin-listen --advertise-host --announce-file --drain-seconds --log-level.
 void AddProcessFlags(CLI::App& app, ProcessOptions& options);
+
+/// Declares --threads and --cpus; base::CheckComputeThreads says whether they fit each other.
+void AddThreadFlags(CLI::App& app, base::ComputeThreads& threads);
 
 /// Declares --override of the processes that load a model: words "key=value", as they are given.
 void AddOverrideFlag(CLI::App& app, std::vector<std::string>& overrides);

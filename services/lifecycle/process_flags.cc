@@ -23,6 +23,16 @@ void AddProcessFlags(CLI::App& app, ProcessOptions& options) {
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "critical", "off"}));
 }
 
+void AddThreadFlags(CLI::App& app, base::ComputeThreads& threads) {
+  app.add_option("--threads", threads.count, "Compute threads")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--cpus", threads.cpus,
+                 "CPU of each compute thread, comma-separated, e.g. 0,1; default: where the kernel "
+                 "likes. For processes that share few cores, and for CPUs of their own")
+      ->delimiter(',');
+}
+
 void AddOverrideFlag(CLI::App& app, std::vector<std::string>& overrides) {
   app.add_option("--override", overrides,
                  "KEY=VALUE of config.json, e.g. index_topk=32 or 'engram_layer_ids=[]'; may be "

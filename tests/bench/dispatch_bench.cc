@@ -261,7 +261,7 @@ class CountingTransport final : public transport::Transport {
  public:
   CountingTransport(base::Dtype wire, transport::PeerListener listener)
       : listener_(std::move(listener)),
-        experts_(std::make_unique<CheapSlice>(0, kExperts, wire), 1) {}
+        experts_(std::make_unique<CheapSlice>(0, kExperts, wire), base::ComputeThreads{1}) {}
   transport::Capabilities capabilities() const override { return {.dynamic_peers = true}; }
   void AddPeer(const transport::Peer& peer) override { listener_(peer.name, true, "counted"); }
   void RemovePeer(const std::string&) override {}
@@ -324,7 +324,7 @@ int Main(const std::string& self) {
         dir / ("w" + std::to_string(i) + ".log"));
   }
   attention_worker::InprocExperts local(
-      std::make_unique<CheapSlice>(0, kExperts, base::Dtype::kBf16), 1);
+      std::make_unique<CheapSlice>(0, kExperts, base::Dtype::kBf16), base::ComputeThreads{1});
   std::vector<std::unique_ptr<Side>> sides;
   const auto bf16 = base::Dtype::kBf16;
   sides.push_back(std::make_unique<Side>(

@@ -1,10 +1,17 @@
 #include "services/base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <thread>
 #include <vector>
+
+#include "services/base/status.h"
 
 namespace expertmesh::base {
 namespace {
@@ -66,6 +73,89 @@ TEST(ThreadPool, LoopsFarApartAndLongOnesAreSeenToo) {
     });
     for (int value : values) ASSERT_EQ(value, round);
     busy();
+  }
+}
+
+int g_release[2];
+std::atomic<bool> g_held{false};
+
+void Hold(int) {
+  g_held = true;
+  char byte = 0;
+  while (read(g_release[0], &byte, 1) != 1) {
+  }
+  g_held = false;
+}
+
+// As if another process had its core: a thread that has taken nothing is not waited for.
+TEST(ThreadPool, LoopsEndWithoutAThreadThatDoesNotCome) {
+  ASSERT_EQ(pipe(g_release), 0);
+  struct sigaction action = {};
+  action.sa_handler = Hold;
+  struct sigaction before = {};
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  ThreadPool pool(2);
+  std::atomic<pthread_t> other{};
+  while (other.load() == pthread_t{}) {
+    pool.ParallelFor(64, 1, [&](size_t, size_t, int thread) {
+      if (thread == 1) other = pthread_self();
+    });
+  }
+  ASSERT_EQ(pthread_kill(other, SIGUSR1), 0);
+  while (!g_held) std::this_thread::yield();
+  std::vector<int> seen(100, 0);
+  for (int round = 0; round < 3; ++round) {
+    pool.ParallelFor(seen.size(), 1, [&](size_t begin, size_t end, int thread) {
+      EXPECT_EQ(thread, 0);
+      for (size_t i = begin; i < end; ++i) ++seen[i];
+    });
+  }
+  EXPECT_EQ(seen, std::vector<int>(100, 3));
+  ASSERT_EQ(write(g_release[1], "", 1), 1);
+  while (g_held) std::this_thread::yield();
+  ASSERT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
+  close(g_release[0]);
+  close(g_release[1]);
+}
+
+std::vector<int> AllowedCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  sched_getaffinity(0, sizeof(set), &set);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+TEST(ThreadPool, EachThreadStaysOnItsCpu) {
+  // On a thread of its own: the caller is bound too, for good.
+  std::thread([] {
+    const std::vector<int> allowed = AllowedCpus();
+    const ComputeThreads threads{3, {allowed.back(), allowed.front(), allowed.back()}};
+    ASSERT_TRUE(CheckComputeThreads(threads).ok());
+    ThreadPool pool(threads);
+    std::atomic<int> elsewhere{0};
+    for (int round = 0; round < 50; ++round) {
+      pool.ParallelFor(64, 1, [&](size_t, size_t, int thread) {
+        if (sched_getcpu() != threads.cpus[static_cast<size_t>(thread)]) ++elsewhere;
+      });
+    }
+    EXPECT_EQ(elsewhere, 0);
+    EXPECT_EQ(AllowedCpus(), std::vector<int>{allowed.back()});
+  }).join();
+}
+
+TEST(ThreadPool, CpusThatDoNotFitAreRefused) {
+  const int cpu = AllowedCpus().front();
+  EXPECT_TRUE(CheckComputeThreads({4, {}}).ok());
+  EXPECT_TRUE(CheckComputeThreads({1, {cpu}}).ok());
+  for (const ComputeThreads& bad : std::vector<ComputeThreads>{
+           {2, {cpu}}, {1, {cpu, cpu}}, {1, {-1}}, {1, {CPU_SETSIZE}}, {1, {CPU_SETSIZE - 1}}}) {
+    const absl::Status status = CheckComputeThreads(bad);
+    EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument);
+    EXPECT_NE(status.message().find("--cpus"), std::string::npos);
   }
 }
 
