@@ -28,8 +28,7 @@ def binary(name: str, preset: str = "release") -> Path:
 def build(targets: tuple[str, ...] = (), preset: str = "release",
           extra: tuple[str, ...] = packages.FUZZ[:0]) -> None:
     """Installs what is missing, configures if needed, builds `targets` (all if empty)."""
-    packages.ensure(packages.BUILD + extra)
-    configure(preset)
+    configure(preset, again=packages.ensure(packages.BUILD + extra))
     out = folder(preset)
     command = ["ninja", "-C", str(out), *targets]
     env = dict(os.environ, NINJA_STATUS="[%f/%t %es] ")
@@ -43,18 +42,17 @@ def build(targets: tuple[str, ...] = (), preset: str = "release",
 
 def refresh(preset: str) -> None:
     """Brings the build files up to date with the CMakeLists.txt; compiles nothing."""
-    packages.ensure(packages.BUILD)
-    configure(preset)
+    configure(preset, again=packages.ensure(packages.BUILD))
     command = ["ninja", "-C", str(folder(preset)), "build.ninja"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise MeshError(f"cmake failed in build/{preset}:\n{done.stdout[-3000:]}{done.stderr}")
 
 
-def configure(preset: str) -> None:
+def configure(preset: str, again: bool = False) -> None:
     """cmake --preset, unless done since the presets changed; Ninja repeats it for the rest."""
     made = folder(preset) / "build.ninja"
-    if made.exists() and made.stat().st_mtime > (ROOT / "CMakePresets.json").stat().st_mtime:
+    if not again and made.exists() and made.stat().st_mtime > (ROOT / "CMakePresets.json").stat().st_mtime:
         return
     print(f"mesh: configuring build/{preset}", file=sys.stderr)
     done = subprocess.run(["cmake", "--preset", preset], cwd=ROOT, check=False,

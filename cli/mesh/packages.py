@@ -14,7 +14,7 @@ BUILD = (
     "g++", "cmake", "ninja-build", "pkg-config", "git",
     "libgrpc++-dev", "protobuf-compiler", "protobuf-compiler-grpc", "libprotobuf-dev",
     "libabsl-dev", "libboost1.81-dev", "librocksdb-dev", "prometheus-cpp-dev", "libpcre2-dev",
-    "libcli11-dev", "libspdlog-dev", "libssl-dev", "libgmock-dev",
+    "libcli11-dev", "libspdlog-dev", "libssl-dev", "libgmock-dev", "libbenchmark-dev",
 )
 FUZZ = ("clang-14", "libclang-rt-14-dev")
 LINT = ("clang-format-14", "clang-tidy-14", "python3-venv")
@@ -34,11 +34,12 @@ def missing(packages: tuple[str, ...]) -> list[str]:
     return [name for name in packages if name not in installed]
 
 
-def ensure(packages: tuple[str, ...]) -> None:
-    """Installs what is missing with apt, as root or with sudo; else says the one line to run."""
+def ensure(packages: tuple[str, ...]) -> bool:
+    """Installs what is missing with apt, as root or with sudo; else says the one line to run. True
+    if something was missing: what was configured before knows nothing of it."""
     wanted = missing(packages)
     if not wanted:
-        return
+        return False
     prefix: list[str] | None = None
     if os.geteuid() == 0:
         prefix = []
@@ -55,3 +56,4 @@ def ensure(packages: tuple[str, ...]) -> None:
         done = subprocess.run(env + command, check=False, stdout=subprocess.DEVNULL)
         if done.returncode != 0:
             raise MeshError(f"apt failed (exit {done.returncode}); run by hand: {line}")
+    return True

@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
+#include <cstring>
+#include <span>
 #include <thread>
 #include <vector>
+
+#include "model/kernels/packed_matrix.h"
 
 namespace expertmesh {
 namespace {
@@ -33,7 +36,7 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void Sum(const Line
 }
 
 // All threads start together; bytes of all of them over the time of the slowest.
-double StreamRead(int threads, size_t bytes_each, std::vector<std::unique_ptr<Line[]>>& buffers) {
+double StreamRead(int threads, size_t bytes_each, std::span<const Line* const> buffers) {
   std::atomic<int> ready{0};
   std::atomic<bool> go{false};
   std::vector<std::thread> workers;
@@ -41,7 +44,7 @@ double StreamRead(int threads, size_t bytes_each, std::vector<std::unique_ptr<Li
     workers.emplace_back([&, t] {
       ++ready;
       while (!go) std::this_thread::yield();
-      Sum(buffers[static_cast<size_t>(t)].get(), bytes_each / sizeof(Line));
+      Sum(buffers[static_cast<size_t>(t)], bytes_each / sizeof(Line));
     });
   }
   while (ready < threads) std::this_thread::yield();
@@ -53,9 +56,12 @@ double StreamRead(int threads, size_t bytes_each, std::vector<std::unique_ptr<Li
 }
 
 int Run(int threads, size_t bytes_each, int rounds) {
-  std::vector<std::unique_ptr<Line[]>> buffers;
+  model::WeightArena arena;  // in huge pages, as weights
+  std::vector<const Line*> buffers;
   for (int t = 0; t < threads; ++t) {
-    buffers.push_back(std::make_unique<Line[]>(bytes_each / sizeof(Line)));
+    std::byte* const bytes = arena.Allocate(bytes_each);
+    std::memset(bytes, 1, bytes_each);
+    buffers.push_back(reinterpret_cast<const Line*>(bytes));
   }
   std::vector<double> rates;
   for (int round = 0; round < rounds; ++round) {

@@ -1,6 +1,6 @@
 // Kernels against what this machine can do: each figure beside its roofline, taken between the
-// iterations of the same run. Threads: EXPERTMESH_BENCH_THREADS, else 2. Figures in
-// docs/benchmarks.md.
+// iterations of the same run. Threads: EXPERTMESH_BENCH_THREADS, else 2; seconds of each benchmark:
+// EXPERTMESH_BENCH_SECONDS, else 0.3. Figures in docs/benchmarks.md.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -18,6 +18,7 @@
 #include "model/expert_slice.h"
 #include "model/kernels/aligned.h"
 #include "model/kernels/linear.h"
+#include "model/wire_row.h"
 #include "services/base/expert_node.h"
 #include "tests/bench/floors.h"
 #include "tests/support/temp_dir.h"
@@ -40,6 +41,11 @@ int Threads() {
     return text == nullptr ? 2 : std::max(1, std::atoi(text));
   }();
   return threads;
+}
+
+double Seconds() {
+  const char* text = std::getenv("EXPERTMESH_BENCH_SECONDS");
+  return text == nullptr ? 0.3 : std::max(0.001, std::atof(text));
 }
 
 base::ThreadPool& Pool() {
@@ -160,10 +166,17 @@ void BM_Experts(benchmark::State& state, Dtype dtype, const char* profile) {
   const model::ExpertSlice& slice = Slice(profile);
   const auto rows = static_cast<size_t>(state.range(0));
   std::mt19937 random(7);
-  std::vector<uint16_t> halves(rows * kHidden);
-  for (uint16_t& h : halves) h = static_cast<uint16_t>(0x3F00 + random() % 0x100);
+  const Dtype wire = slice.profile().wire;
+  const size_t row_bytes = kHidden * model::DtypeBytes(wire);
   model::AlignedBytes bytes;
-  std::memcpy(bytes.Resize(halves.size() * 2), halves.data(), halves.size() * 2);
+  std::byte* const sent = bytes.Resize(rows * row_bytes);
+  std::vector<float> scales;
+  std::vector<float> row(kHidden);
+  for (size_t r = 0; r < rows; ++r) {
+    for (float& x : row) x = static_cast<float>(random() % 256) / 256.0f - 0.5f;
+    const float scale = model::ToWire(wire, row, sent + r * row_bytes);
+    if (wire == Dtype::kInt8Row) scales.push_back(scale);
+  }
   std::vector<uint32_t> offsets = {0};
   std::vector<uint16_t> ids;
   std::vector<base::PartialNode> partials;
@@ -180,8 +193,7 @@ void BM_Experts(benchmark::State& state, Dtype dtype, const char* profile) {
   }
   const std::vector<float> weights(ids.size(), 0.1f);
   std::vector<float> sums(rows * kHidden);
-  const model::ExpertBatch batch{1,       rows, Dtype::kBf16, bytes.data(),
-                                 offsets, ids,  weights,      partials};
+  const model::ExpertBatch batch{1, rows, wire, sent, offsets, ids, weights, partials, scales};
   const double operations = 2.0 * 3 * static_cast<double>(ids.size() * kHidden * kWidth);
   const double touched = static_cast<double>(std::count(used.begin(), used.end(), true));
   const double layer = static_cast<double>(slice.weight_bytes());
@@ -202,7 +214,7 @@ int main(int argc, char** argv) {
   }
   using benchmark::RegisterBenchmark;
   const auto timed = [](benchmark::internal::Benchmark* b, std::initializer_list<int64_t> rows) {
-    b->UseManualTime()->Unit(benchmark::kMicrosecond)->MinTime(0.3);
+    b->UseManualTime()->Unit(benchmark::kMicrosecond)->MinTime(Seconds());
     for (const int64_t r : rows) b->Arg(r);
   };
   timed(RegisterBenchmark("linear_int8", BM_Linear, Dtype::kInt8, "int8"),
