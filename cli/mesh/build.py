@@ -51,8 +51,8 @@ def refresh(preset: str) -> None:
 
 def configure(preset: str, again: bool = False) -> None:
     """cmake --preset, unless done since the presets changed; Ninja repeats it for the rest."""
-    made = folder(preset) / "build.ninja"
-    if not again and made.exists() and made.stat().st_mtime > (ROOT / "CMakePresets.json").stat().st_mtime:
+    made, presets = folder(preset) / "build.ninja", ROOT / "CMakePresets.json"
+    if not again and made.exists() and made.stat().st_mtime > presets.stat().st_mtime:
         return
     print(f"mesh: configuring build/{preset}", file=sys.stderr)
     done = subprocess.run(["cmake", "--preset", preset], cwd=ROOT, check=False,
