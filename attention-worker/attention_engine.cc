@@ -34,12 +34,14 @@ AttentionEngine::AttentionEngine(const model::AttentionModel& model, ExpertDispa
       clock_(clock),
       pages_(model.lane_state(), options_.scheduler.pages_total),
       pool_(options_.threads),
+      parts_(options_.micro_batches),
       scheduler_(options_.scheduler),
       running_gauge_(metrics.GetGauge(metric::kAttentionRunningRequests)),
       queued_gauge_(metrics.GetGauge(metric::kAttentionQueuedRequests)),
       kv_ratio_(metrics.GetGauge(metric::kAttentionKvCacheUsage)),
       kv_pages_used_(metrics.GetGauge(metric::kAttentionKvPagesUsed)),
       prefix_pages_(metrics.GetGauge(metric::kAttentionPrefixCachePages)),
+      micro_batches_(metrics.GetGauge(metric::kAttentionMicroBatches)),
       generated_tokens_(metrics.GetCounter(metric::kAttentionGeneratedTokens)),
       prompt_tokens_(metrics.GetCounter(metric::kAttentionPromptTokens)),
       prefix_hit_tokens_(metrics.GetCounter(metric::kAttentionPrefixCacheHitTokens)),
@@ -289,8 +291,14 @@ void AttentionEngine::Step(const StepPlan& plan) {
   batch_tokens_.Observe(static_cast<double>(rows.size()));
   experts_.BeginStep(std::move(lanes), decode_only);
   if (options_.memory != nullptr) options_.memory->BeginStep(std::move(memory_lanes));
-  const model::StepResult result = model_.RunStep(rows, experts_, pool_, nullptr, options_.memory);
-  (decode_only ? decode_seconds_ : prefill_seconds_).Observe(Seconds(clock_.Now() - start));
+  const size_t parts = parts_.Choose(rows.size(), decode_only);
+  micro_batches_.Set(static_cast<double>(parts));
+  const base::Instant begin = clock_.Now();
+  const model::StepResult result =
+      model_.RunStep(rows, experts_, pool_, {nullptr, options_.memory, parts});
+  const base::Instant end = clock_.Now();
+  parts_.Took(rows.size(), decode_only, {end - begin, experts_.waited()});
+  (decode_only ? decode_seconds_ : prefill_seconds_).Observe(Seconds(end - start));
   AfterStep(plan, result.alive, result.logits);
 }
 

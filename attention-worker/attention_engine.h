@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "attention-worker/core/lane.h"
+#include "attention-worker/core/micro_batches.h"
 #include "attention-worker/core/scheduler.h"
 #include "attention-worker/engram_client.h"
 #include "attention-worker/expert_dispatcher.h"
@@ -67,6 +68,7 @@ class AttentionEngine {
   struct Options {
     base::ComputeThreads threads = {};
     SchedulerOptions scheduler;       // pages_total is set from kv_pages
+    size_t micro_batches = 0;         // of a step; 0: as measured
     std::vector<bool> masked_tokens;  // never sampled; empty = none
     std::vector<uint32_t> end_tokens;
     /// Where rows of the memory come from; then every request has a pin. Null: no memory, or its
@@ -173,6 +175,7 @@ class AttentionEngine {
   const base::Clock& clock_;
   model::PagePool pages_;  // engine thread
   base::ThreadPool pool_;  // engine thread
+  MicroBatches parts_;     // engine thread
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
@@ -183,7 +186,8 @@ class AttentionEngine {
   Load load_;                                                         // guarded by mutex_
   std::deque<Task> tasks_;                                            // guarded by mutex_
 
-  telemetry::Gauge running_gauge_, queued_gauge_, kv_ratio_, kv_pages_used_, prefix_pages_;
+  telemetry::Gauge running_gauge_, queued_gauge_, kv_ratio_, kv_pages_used_, prefix_pages_,
+      micro_batches_;
   telemetry::Counter generated_tokens_, prompt_tokens_, prefix_hit_tokens_, prefix_evictions_;
   telemetry::Counter preemptions_;
   telemetry::Histogram batch_tokens_, queue_wait_, decode_seconds_, prefill_seconds_,

@@ -87,27 +87,19 @@ absl::Status ExpertDispatcher::EndOf(const StepLane& lane, base::Instant now) co
 }
 
 // While calls are out: lanes whose caller left or whose time is over free what only they wait for.
-void ExpertDispatcher::DropUnwanted() {
+void ExpertDispatcher::DropUnwanted(Open& open) {
   const base::Instant now = clock_.Now();
-  std::vector<uint8_t> unwanted(call_.row_count, 0);
+  std::vector<uint8_t> unwanted(open.call.row_count, 0);
   absl::Status why;
-  for (size_t row = 0; row < call_.row_count; ++row) {
-    if (failures_[row].ok() && alive_[row]) failures_[row] = EndOf(lanes_[lane_of_row_[row]], now);
-    if (failures_[row].ok()) continue;
-    alive_[row] = 0;
+  for (size_t row = 0; row < open.call.row_count; ++row) {
+    absl::Status& failure = FailureOf(open, row);
+    if (failure.ok() && open.alive[row]) failure = EndOf(lanes_[LaneOf(open, row)], now);
+    if (failure.ok()) continue;
+    open.alive[row] = 0;
     unwanted[row] = 1;
-    why = failures_[row];
+    why = failure;
   }
-  if (!why.ok()) Perform(dispatch_->OnUnwanted(unwanted, why));
-}
-
-// Of the rows that still count.
-base::Instant ExpertDispatcher::NextDeadline() const {
-  base::Instant next = base::kNever;
-  for (size_t row = 0; row < call_.row_count; ++row) {
-    if (alive_[row]) next = std::min(next, lanes_[lane_of_row_[row]].deadline);
-  }
-  return next;
+  if (!why.ok()) Perform(open, open.dispatch->OnUnwanted(unwanted, why));
 }
 
 void ExpertDispatcher::BeginStep(std::vector<StepLane> lanes, bool decode_only) {
@@ -120,6 +112,7 @@ void ExpertDispatcher::BeginStep(std::vector<StepLane> lanes, bool decode_only) 
   purpose_ = decode_only ? transport::Purpose::kDecode : transport::Purpose::kPrefill;
   step_view_ = view();  // a step uses one epoch
   epoch_.Set(static_cast<double>(step_view_.number));
+  waited_ = base::Micros(0);
 }
 
 void ExpertDispatcher::TakeConnectionChanges() {
@@ -134,19 +127,22 @@ void ExpertDispatcher::TakeConnectionChanges() {
 
 void ExpertDispatcher::Begin(const model::MoeCall& call) {
   TakeConnectionChanges();
-  call_ = call;
-  layer_start_ = clock_.Now();
-  alive_.assign(call.alive.begin(), call.alive.end());
+  while (open_.size() <= call.micro_batch) open_.emplace_back();
+  Open& open = open_[call.micro_batch];
+  open.call = call;
+  open.start = clock_.Now();
+  open.alive.assign(call.alive.begin(), call.alive.end());
   for (size_t row = 0; row < call.row_count; ++row) {
-    if (!alive_[row]) continue;
-    failures_[row] = EndOf(lanes_[lane_of_row_[row]], layer_start_);
-    alive_[row] = failures_[row].ok() ? 1 : 0;
+    if (!open.alive[row]) continue;
+    absl::Status& failure = FailureOf(open, row);
+    failure = EndOf(lanes_[LaneOf(open, row)], open.start);
+    open.alive[row] = failure.ok() ? 1 : 0;
   }
-  dispatch_ = std::make_unique<LayerDispatch>(options_.limits, memory_);
-  answers_.clear();
-  const DispatchInput input{call.row_count, call.top_k, call.expert_ids, alive_};
-  Perform(dispatch_->Start(input, step_view_, layer_start_));
-  Perform(dispatch_->OnChange(view(), layer_start_));
+  open.dispatch = std::make_unique<LayerDispatch>(options_.limits, memory_);
+  open.answers.clear();
+  const DispatchInput input{call.row_count, call.top_k, call.expert_ids, open.alive};
+  Perform(open, open.dispatch->Start(input, step_view_, open.start));
+  Perform(open, open.dispatch->OnChange(view(), open.start));
   NoteImbalance(call);
 }
 
@@ -161,36 +157,39 @@ void ExpertDispatcher::NoteImbalance(const model::MoeCall& call) {
   imbalance_.Set(*std::max_element(rows.begin(), rows.end()) / mean);
 }
 
-void ExpertDispatcher::Perform(DispatchActions actions) {
+void ExpertDispatcher::Perform(Open& open, DispatchActions actions) {
   for (const DispatchAction& action : actions) {
     switch (action.kind) {
       case DispatchAction::Kind::kSend:
-        Send(action);
+        Send(open, action);
         break;
       case DispatchAction::Kind::kCancel:
         transport_->Cancel(action.call_id);
         break;
       case DispatchAction::Kind::kFailRows:
-        FailRows(dispatch_->part(action.part), action.status);
+        FailRows(open, open.dispatch->part(action.part), action.status);
         break;
     }
   }
 }
 
-std::vector<size_t> ExpertDispatcher::LanesOf(const Part& part) const {
+std::vector<size_t> ExpertDispatcher::LanesOf(const Open& open, const Part& part) const {
   std::vector<size_t> lanes;
   for (uint32_t row : part.rows) {
-    if (lanes.empty() || lanes.back() != lane_of_row_[row]) lanes.push_back(lane_of_row_[row]);
+    const size_t lane = LaneOf(open, row);
+    if (lanes.empty() || lanes.back() != lane) lanes.push_back(lane);
   }
   return lanes;
 }
 
-void ExpertDispatcher::Send(const DispatchAction& action) {
-  const Part& part = dispatch_->part(action.part);
-  const PlacementView& view = dispatch_->view();
+void ExpertDispatcher::Send(const Open& open, const DispatchAction& action) {
+  const model::MoeCall& call = open.call;
+  const Part& part = open.dispatch->part(action.part);
+  const PlacementView& view = open.dispatch->view();
   transport::DispatchHeader header;
   header.set_call_id(action.call_id);
-  header.set_layer(call_.layer);
+  header.set_layer(call.layer);
+  header.set_micro_batch(call.micro_batch);
   header.mutable_epoch()->set_term(view.term);
   header.mutable_epoch()->set_number(view.number);
   header.mutable_epoch()->set_content_hash(view.content_hash);
@@ -198,18 +197,18 @@ void ExpertDispatcher::Send(const DispatchAction& action) {
   header.mutable_model()->set_revision(options_.revision);
   header.set_profile(options_.profile.name);
   const base::Instant now = clock_.Now();
-  for (size_t lane : LanesOf(part)) {
+  for (size_t lane : LanesOf(open, part)) {
     const auto rows = std::count_if(part.rows.begin(), part.rows.end(),
-                                    [&](uint32_t row) { return lane_of_row_[row] == lane; });
+                                    [&](uint32_t row) { return LaneOf(open, row) == lane; });
     header.add_lane_row_counts(static_cast<uint32_t>(rows));
     const int64_t left = lanes_[lane].deadline.us - now.us;
     header.add_lane_budgets_us(static_cast<uint32_t>(std::clamp<int64_t>(left, 0, UINT32_MAX)));
   }
   std::vector<float> weights(part.entries.size());
-  for (size_t i = 0; i < weights.size(); ++i) weights[i] = call_.expert_weights[part.entries[i]];
+  for (size_t i = 0; i < weights.size(); ++i) weights[i] = call.expert_weights[part.entries[i]];
   transport::DispatchFrame frame = transport::BuildDispatch(
-      std::move(header), call_.rows, call_.hidden, part.rows, options_.profile.wire,
-      part.row_offsets, part.expert_ids, weights, part.partials, *buffers_);
+      std::move(header), call.rows, call.hidden, part.rows, options_.profile.wire, part.row_offsets,
+      part.expert_ids, weights, part.partials, *buffers_);
   dispatch_bytes_.Add(static_cast<double>(frame.payload.size()));
   transport_->Submit(action.worker, purpose_, std::move(frame),
                      [this, id = action.call_id](absl::StatusOr<CombineFrame> answer) {
@@ -221,100 +220,129 @@ void ExpertDispatcher::Send(const DispatchAction& action) {
                      });
 }
 
-void ExpertDispatcher::FailRows(const Part& part, const absl::Status& status) {
+void ExpertDispatcher::FailRows(Open& open, const Part& part, const absl::Status& status) {
   for (uint32_t row : part.rows) {
-    alive_[row] = 0;
-    if (failures_[row].ok()) failures_[row] = status;
+    open.alive[row] = 0;
+    absl::Status& failure = FailureOf(open, row);
+    if (failure.ok()) failure = status;
   }
 }
 
-void ExpertDispatcher::DropExpired(size_t index, const transport::CombineHeader& header) {
-  const Part& part = dispatch_->part(index);
-  const std::vector<size_t> lanes = LanesOf(part);
+void ExpertDispatcher::DropExpired(Open& open, size_t index,
+                                   const transport::CombineHeader& header) {
+  const Part& part = open.dispatch->part(index);
+  const std::vector<size_t> lanes = LanesOf(open, part);
   for (size_t i = 0; i < lanes.size() && static_cast<int>(i) < header.lane_dropped_size(); ++i) {
     if (header.lane_dropped(static_cast<int>(i)) == 0) continue;
     for (uint32_t row : part.rows) {
-      if (lane_of_row_[row] != lanes[i]) continue;
-      alive_[row] = 0;
-      failures_[row] = Error(Reason::kDeadlineExceeded, "the request's time ran out");
+      if (LaneOf(open, row) != lanes[i]) continue;
+      open.alive[row] = 0;
+      FailureOf(open, row) = Error(Reason::kDeadlineExceeded, "the request's time ran out");
     }
   }
 }
 
 void ExpertDispatcher::OnEvent(Event event) {
-  const size_t part = dispatch_->PartOfCall(event.call_id);
-  if (part == dispatch_->part_count()) return;  // of an earlier layer, or cancelled
-  const base::Instant now = clock_.Now();
-  if (!event.answer.ok()) {
-    Perform(dispatch_->OnFailure(event.call_id, event.answer.status(), view(), now));
+  for (Open& open : open_) {
+    if (open.dispatch == nullptr) continue;
+    LayerDispatch& dispatch = *open.dispatch;
+    const size_t part = dispatch.PartOfCall(event.call_id);
+    if (part == dispatch.part_count()) continue;
+    const base::Instant now = clock_.Now();
+    if (!event.answer.ok()) {
+      Perform(open, dispatch.OnFailure(event.call_id, event.answer.status(), view(), now));
+      return;
+    }
+    const size_t credit = event.answer->header.credit_rows();
+    DropExpired(open, part, event.answer->header);
+    if (open.answers.size() <= part) open.answers.resize(part + 1);
+    open.answers[part] = *std::move(event.answer);
+    Perform(open, dispatch.OnAnswer(event.call_id, credit, now));
     return;
-  }
-  const size_t credit = event.answer->header.credit_rows();
-  DropExpired(part, event.answer->header);
-  if (answers_.size() <= part) answers_.resize(part + 1);
-  answers_[part] = *std::move(event.answer);
-  Perform(dispatch_->OnAnswer(event.call_id, credit, now));
+  }  // else of an earlier layer, or cancelled
 }
 
 bool ExpertDispatcher::IsDue() const { return NextWake() <= clock_.Now(); }
 
+// Of everything that is open: a call's, or the deadline of a row that still counts.
 base::Instant ExpertDispatcher::NextWake() const {
-  return std::min(dispatch_->next_wake(), NextDeadline());
+  base::Instant next = base::kNever;
+  for (const Open& open : open_) {
+    if (open.dispatch == nullptr) continue;
+    next = std::min(next, open.dispatch->next_wake());
+    for (size_t row = 0; row < open.call.row_count; ++row) {
+      if (open.alive[row]) next = std::min(next, lanes_[LaneOf(open, row)].deadline);
+    }
+  }
+  return next;
 }
 
 // Sleeps until an event may be there, or time is due.
 void ExpertDispatcher::WaitForEvent() {
+  const base::Instant start = clock_.Now();
   const base::Instant wake = NextWake();
   std::optional<base::Micros> wait;
-  if (wake != base::kNever) wait = std::max(base::Micros(0), wake - clock_.Now());
+  if (wake != base::kNever) wait = std::max(base::Micros(0), wake - start);
   transport_->Wait(bell_, wait);
+  waited_ += clock_.Now() - start;
 }
 
-void ExpertDispatcher::Finish(std::span<float> out, std::span<uint8_t> alive) {
-  while (!dispatch_->done()) {
-    std::vector<Event> events;
-    bool changed = false;
-    {
-      std::lock_guard lock(mutex_);
-      events.swap(mailbox_);
-      changed = changed_;
-    }
-    if (events.empty() && !changed && !IsDue()) {
-      WaitForEvent();
-      continue;
-    }
-    if (changed) TakeConnectionChanges();
-    for (Event& event : events) OnEvent(std::move(event));
-    DropUnwanted();
-    Perform(dispatch_->OnChange(view(), clock_.Now()));
+// What has come in, for every micro-batch; waits if that is nothing.
+void ExpertDispatcher::TakeEvents() {
+  std::vector<Event> events;
+  bool changed = false;
+  {
+    std::lock_guard lock(mutex_);
+    events.swap(mailbox_);
+    changed = changed_;
   }
-  retries_.Add(dispatch_->resends());
-  extra_partials_.Add(static_cast<double>(dispatch_->extra_partials()));
-  layer_seconds_.Observe(static_cast<double>((clock_.Now() - layer_start_).count()) * 1e-6);
-  Sum(out, alive);
-  step_view_ = dispatch_->view();  // a placement that was refused is not used again
+  if (events.empty() && !changed && !IsDue()) return WaitForEvent();
+  if (changed) TakeConnectionChanges();
+  for (Event& event : events) OnEvent(std::move(event));
+  for (Open& open : open_) {
+    if (open.dispatch == nullptr) continue;
+    DropUnwanted(open);
+    Perform(open, open.dispatch->OnChange(view(), clock_.Now()));
+  }
 }
 
-void ExpertDispatcher::Sum(std::span<float> out, std::span<uint8_t> alive) {
+void ExpertDispatcher::Finish(uint32_t micro_batch, std::span<float> out,
+                              std::span<uint8_t> alive) {
+  Open& open = open_[micro_batch];
+  while (!open.dispatch->done()) TakeEvents();
+  retries_.Add(open.dispatch->resends());
+  extra_partials_.Add(static_cast<double>(open.dispatch->extra_partials()));
+  layer_seconds_.Observe(static_cast<double>((clock_.Now() - open.start).count()) * 1e-6);
+  Sum(open, out, alive);
+  const PlacementView& used = open.dispatch->view();
+  if (std::pair(used.term, used.number) >= std::pair(step_view_.term, step_view_.number)) {
+    step_view_ = used;  // a placement that was refused is not used again
+  }
+  open.dispatch.reset();
+}
+
+void ExpertDispatcher::Sum(const Open& open, std::span<float> out, std::span<uint8_t> alive) {
+  const LayerDispatch& dispatch = *open.dispatch;
+  const size_t hidden = open.call.hidden;
   struct Term {
     base::PartialNode node;
     const float* sum;
   };
-  std::vector<std::vector<Term>> terms(call_.row_count);
-  for (size_t p = 0; p < dispatch_->part_count(); ++p) {
-    if (!dispatch_->answered(p)) continue;
-    const Part& part = dispatch_->part(p);
-    const std::span<const float> sums = answers_[p].sums();
+  std::vector<std::vector<Term>> terms(open.call.row_count);
+  for (size_t p = 0; p < dispatch.part_count(); ++p) {
+    if (!dispatch.answered(p)) continue;
+    const Part& part = dispatch.part(p);
+    const std::span<const float> sums = open.answers[p].sums();
     for (size_t i = 0; i < part.partials.size(); ++i) {
       terms[part.rows[part.partials[i].row]].push_back(
-          {part.partials[i], sums.data() + i * call_.hidden});
+          {part.partials[i], sums.data() + i * hidden});
     }
   }
   std::vector<base::PartialNode> nodes;
   std::vector<const float*> sums;
-  for (size_t row = 0; row < call_.row_count; ++row) {
-    alive[row] = alive_[row];
-    if (!alive_[row]) continue;
+  for (size_t row = 0; row < open.call.row_count; ++row) {
+    if (!open.alive[row]) alive[row] = 0;
+    if (!alive[row]) continue;
     std::sort(terms[row].begin(), terms[row].end(), [](const Term& a, const Term& b) {
       return a.node.first_expert < b.node.first_expert;
     });
@@ -324,8 +352,8 @@ void ExpertDispatcher::Sum(std::span<float> out, std::span<uint8_t> alive) {
       nodes.push_back(term.node);
       sums.push_back(term.sum);
     }
-    model::FinishTree(nodes, sums.data(), dispatch_->view().expert_count,
-                      out.subspan(row * call_.hidden, call_.hidden));
+    model::FinishTree(nodes, sums.data(), dispatch.view().expert_count,
+                      out.subspan(row * hidden, hidden));
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -51,11 +52,13 @@ class ExpertDispatcher final : public model::ExpertBackend {
 
   /// Names the lanes of the next RunStep, in row order. Engine thread.
   void BeginStep(std::vector<StepLane> lanes, bool decode_only);
+  /// How long this step has waited for answers with nothing else to do.
+  base::Micros waited() const { return waited_; }
   /// Why a row of this step failed; OK if it did not.
   const absl::Status& failure(size_t row) const { return failures_[row]; }
 
   void Begin(const model::MoeCall& call) override;
-  void Finish(std::span<float> out, std::span<uint8_t> alive) override;
+  void Finish(uint32_t micro_batch, std::span<float> out, std::span<uint8_t> alive) override;
 
  private:
   struct Event {
@@ -63,21 +66,36 @@ class ExpertDispatcher final : public model::ExpertBackend {
     absl::StatusOr<transport::CombineFrame> answer;
   };
 
+  /// A layer of a micro-batch, from Begin to Finish.
+  struct Open {
+    model::MoeCall call;
+    std::vector<uint8_t> alive;                    // [row_count]
+    std::unique_ptr<LayerDispatch> dispatch;       // none: not open
+    std::vector<transport::CombineFrame> answers;  // by part
+    base::Instant start;
+  };
+
   void TakeConnectionChanges();
   void NoteImbalance(const model::MoeCall& call);
-  void Perform(DispatchActions actions);
-  void Send(const DispatchAction& action);
+  void Perform(Open& open, DispatchActions actions);
+  void Send(const Open& open, const DispatchAction& action);
   void OnEvent(Event event);
-  void FailRows(const Part& part, const absl::Status& status);
+  void FailRows(Open& open, const Part& part, const absl::Status& status);
+  size_t LaneOf(const Open& open, size_t row) const {
+    return lane_of_row_[open.call.first_row + row];
+  }
+  absl::Status& FailureOf(const Open& open, size_t row) {
+    return failures_[open.call.first_row + row];
+  }
   absl::Status EndOf(const StepLane& lane, base::Instant now) const;
-  void DropUnwanted();
-  base::Instant NextDeadline() const;
+  void DropUnwanted(Open& open);
   base::Instant NextWake() const;
   bool IsDue() const;
+  void TakeEvents();
   void WaitForEvent();
-  void DropExpired(size_t part, const transport::CombineHeader& header);
-  void Sum(std::span<float> out, std::span<uint8_t> alive);
-  std::vector<size_t> LanesOf(const Part& part) const;
+  void DropExpired(Open& open, size_t part, const transport::CombineHeader& header);
+  void Sum(const Open& open, std::span<float> out, std::span<uint8_t> alive);
+  std::vector<size_t> LanesOf(const Open& open, const Part& part) const;
 
   const Options options_;
   const base::Clock& clock_;
@@ -97,13 +115,10 @@ class ExpertDispatcher final : public model::ExpertBackend {
   std::vector<StepLane> lanes_;
   std::vector<uint32_t> lane_of_row_;
   transport::Purpose purpose_ = transport::Purpose::kDecode;
-  model::MoeCall call_;
-  std::vector<uint8_t> alive_;
-  std::vector<absl::Status> failures_;
-  std::unique_ptr<LayerDispatch> dispatch_;
-  std::vector<transport::CombineFrame> answers_;  // by part
+  std::deque<Open> open_;               // by micro-batch
+  std::vector<absl::Status> failures_;  // by row of the step
   DispatchMemory memory_;
-  base::Instant layer_start_;
+  base::Micros waited_{0};
 
   telemetry::Counter dispatch_bytes_;
   telemetry::Counter retries_;

@@ -45,6 +45,11 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
                  "Prompt tokens of one sequence in one step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  app.add_option("--micro-batches", options.micro_batches,
+                 "Parts of a step of which one is at the experts while another computes attention; "
+                 "0: as measured")
+      ->check(CLI::Range(0, 16))
+      ->capture_default_str();
   app.add_option("--kv-pages", steps.pages_total,
                  "Pages of lane state, 64 tokens each; one sequence may fill them. 0 chooses, at "
                  "most 1 GiB");

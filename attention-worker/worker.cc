@@ -179,6 +179,7 @@ absl::Status Worker::StartEngine() {
   AttentionEngine::Options engine;
   engine.threads = options_.threads;
   engine.scheduler = options_.scheduler;
+  engine.micro_batches = options_.micro_batches;
   engine.end_tokens = model_->config().eos_token_ids;
   engine.parked_lifetime = options_.parked_lifetime;
   engine.memory = memory_.get();

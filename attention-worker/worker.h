@@ -29,6 +29,7 @@ struct WorkerOptions {
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> routers;
   base::ComputeThreads threads;
+  size_t micro_batches = 0;    // of a step; 0: as measured
   SchedulerOptions scheduler;  // pages_total 0: enough for lanes_max sequences, at most 1 GiB
   DispatchLimits limits;
   bool prefix_cache = true;

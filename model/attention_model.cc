@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 
 #include "model/blocks/lane_entries.h"
 #include "model/blocks/layer.h"
@@ -16,7 +17,7 @@
 namespace expertmesh::model {
 namespace {
 
-// Buffers of one step, kept between steps.
+// Buffers of one micro-batch, kept between steps.
 struct StepScratch {
   std::vector<float> streams;         // [rows, n·hidden], the residual
   std::vector<float> collapsed;       // [rows, hidden], with several streams
@@ -34,6 +35,18 @@ struct StepScratch {
   Selection selection;  // of the nearest layer with an indexer
   MixScratch mixes;
   EngramScratch engram;
+  std::vector<float> last;            // [rows with logits, n·hidden], streams of the step
+  std::vector<float> memory_entries;  // [rows of the step, columns · width], of this layer
+};
+
+// A micro-batch: some rows of the step, one after another. Where a part waits for its experts, the
+// next one goes through the same layer.
+struct StepPart {
+  uint32_t index = 0;
+  size_t first = 0;  // its first row in the step
+  std::span<const StepRow> rows;
+  std::span<uint8_t> alive;
+  StepScratch& s;
 };
 
 class Decoder final : public AttentionModel {
@@ -47,32 +60,31 @@ class Decoder final : public AttentionModel {
   const LaneStateDeclaration& lane_state() const override { return lane_state_; }
   using AttentionModel::RunStep;
   StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts, base::ThreadPool& pool,
-                     Trace* trace, MemoryBackend* memory) const override;
+                     const StepOptions& options) const override;
 
  private:
   absl::Status LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero,
                            PackedWeights* packed);
   size_t stream_width() const { return size_t{config_.hc_mult} * config_.hidden_size; }
-  void Start(std::span<const StepRow> rows) const;
+  std::vector<StepPart> Cut(std::span<const StepRow> rows, std::span<uint8_t> alive,
+                            size_t count) const;
+  void Start(const StepPart& part) const;
   void AskMemory(std::span<const StepRow> rows, MemoryBackend& memory) const;
-  void AddMemory(const Exec& exec, const Layer& layer, uint32_t index,
-                 std::span<const StepRow> rows, MemoryBackend& memory,
-                 std::vector<uint8_t>& alive) const;
-  void Normalise(const Exec& exec, const float* from, const std::vector<float>& weight,
-                 size_t rows) const;
+  void AddMemory(const Exec& exec, const Layer& layer, const StepPart& part) const;
+  void Normalise(const Exec& exec, const float* from, const std::vector<float>& weight, size_t rows,
+                 StepScratch& s) const;
   void EnterSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
-                     const std::vector<float>& norm, size_t rows) const;
+                     const std::vector<float>& norm, const StepPart& part) const;
   void LeaveSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
-                     size_t rows) const;
-  void Attention(const Exec& exec, const Layer& layer, std::span<const StepRow> rows,
-                 std::vector<uint8_t>& alive) const;
-  void Fill(const Layer& layer, std::span<const StepRow> rows, Trace::Layer& traced) const;
-  void Choose(const Exec& exec, const Layer& layer, uint32_t index, std::span<const StepRow> rows,
-              std::vector<uint8_t>& alive) const;
-  void MixtureOfExperts(const Exec& exec, const Layer& layer, uint32_t index,
-                        std::span<const StepRow> rows, ExpertBackend& experts,
-                        std::vector<uint8_t>& alive) const;
-  void Head(const Exec& exec, std::span<const StepRow> rows, std::vector<float>& logits) const;
+                     const StepPart& part) const;
+  void Attention(const Exec& exec, const Layer& layer, const StepPart& part) const;
+  void Fill(const Layer& layer, const StepPart& part, Trace::Layer& traced) const;
+  void Choose(const Exec& exec, const Layer& layer, uint32_t index, const StepPart& part) const;
+  void AskExperts(const Exec& exec, const Layer& layer, uint32_t index, const StepPart& part,
+                  ExpertBackend& experts) const;
+  void AddExperts(const Exec& exec, const Layer& layer, const StepPart& part,
+                  ExpertBackend& experts) const;
+  void Head(const Exec& exec, std::span<const StepPart> parts, std::vector<float>& logits) const;
 
   Config config_;
   Profile profile_;
@@ -89,7 +101,8 @@ class Decoder final : public AttentionModel {
   std::vector<float> final_norm_;
   PackedMatrix head_;                    // [vocab, hidden]
   std::unique_ptr<LocalMemory> memory_;  // of RunStep without another; none if nobody asked for it
-  mutable StepScratch scratch_;          // of the one step that may run
+  // Of the one step that may run: a part's at its index. The first also holds what all parts share.
+  mutable std::deque<StepScratch> scratch_ = std::deque<StepScratch>(1);
 };
 
 absl::Status Decoder::LoadWeights(const Checkpoint& checkpoint, bool masked_gate_group_zero,
@@ -153,9 +166,27 @@ absl::StatusOr<std::unique_ptr<AttentionModel>> Decoder::Load(const Options& opt
   return model;
 }
 
+// `count` parts of almost equal size, fewer if there are not so many rows.
+std::vector<StepPart> Decoder::Cut(std::span<const StepRow> rows, std::span<uint8_t> alive,
+                                   size_t count) const {
+  count = std::clamp<size_t>(count, 1, rows.size());
+  if (scratch_.size() < count) scratch_.resize(count);
+  std::vector<StepPart> parts;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t first = rows.size() * i / count;
+    const size_t size = rows.size() * (i + 1) / count - first;
+    parts.push_back({static_cast<uint32_t>(i), first, rows.subspan(first, size),
+                     alive.subspan(first, size), scratch_[i]});
+  }
+  return parts;
+}
+
 // Embedding rows in every stream, and rope turns of every row.
-void Decoder::Start(std::span<const StepRow> rows) const {
-  StepScratch& s = scratch_;
+void Decoder::Start(const StepPart& part) const {
+  const std::span<const StepRow> rows = part.rows;
+  StepScratch& s = part.s;
+  s.y.resize(rows.size() * config_.hidden_size);
+  s.selection.top = 0;
   const size_t hidden = config_.hidden_size;
   s.streams.resize(rows.size() * stream_width());
   s.turns.resize(rows.size() * rope_.dims());
@@ -169,7 +200,7 @@ void Decoder::Start(std::span<const StepRow> rows) const {
 
 // Names the table rows of all Engram layers.
 void Decoder::AskMemory(std::span<const StepRow> rows, MemoryBackend& memory) const {
-  std::vector<uint64_t>& ids = scratch_.engram.row_ids;
+  std::vector<uint64_t>& ids = scratch_.front().engram.row_ids;
   const size_t columns = hash_.columns();
   ids.resize(hash_.layers() * rows.size() * columns);
   MemoryCall call{rows.size(), columns, config_.engram->head_dim, {}};
@@ -190,27 +221,26 @@ void Decoder::AskMemory(std::span<const StepRow> rows, MemoryBackend& memory) co
 }
 
 // A dead row's later rows of the same lane attend to what it left, so they are dead too.
-void SpreadDeath(std::span<const StepRow> rows, std::vector<uint8_t>& alive) {
+void SpreadDeath(std::span<const StepRow> rows, std::span<uint8_t> alive) {
   for (size_t r = 1; r < rows.size(); ++r) {
     if (rows[r].lane == rows[r - 1].lane && alive[r - 1] == 0) alive[r] = 0;
   }
 }
 
-// docs/model-family.md §4.5: outside mHC, before anything else of the layer.
-void Decoder::AddMemory(const Exec& exec, const Layer& layer, uint32_t index,
-                        std::span<const StepRow> rows, MemoryBackend& memory,
-                        std::vector<uint8_t>& alive) const {
-  EngramScratch& s = scratch_.engram;
-  s.entries.resize(rows.size() * hash_.columns() * config_.engram->head_dim);
-  memory.Finish(index, s.entries, alive);
-  SpreadDeath(rows, alive);
-  layer.memory->AddTo(exec, rows.size(), alive, s, scratch_.streams.data());
+// docs/model-family.md §4.5: outside mHC, before anything else of the layer. The entries of all
+// rows of the step are in the first scratch.
+void Decoder::AddMemory(const Exec& exec, const Layer& layer, const StepPart& part) const {
+  EngramScratch& s = part.s.engram;
+  const std::vector<float>& all = scratch_.front().memory_entries;
+  const size_t width = hash_.columns() * config_.engram->head_dim;
+  const auto first = all.begin() + static_cast<std::ptrdiff_t>(part.first * width);
+  s.entries.assign(first, first + static_cast<std::ptrdiff_t>(part.rows.size() * width));
+  layer.memory->AddTo(exec, part.rows.size(), part.alive, s, part.s.streams.data());
 }
 
 // x = rms(from; weight), and its rounded copy.
 void Decoder::Normalise(const Exec& exec, const float* from, const std::vector<float>& weight,
-                        size_t rows) const {
-  StepScratch& s = scratch_;
+                        size_t rows, StepScratch& s) const {
   const size_t hidden = config_.hidden_size;
   s.x.resize(rows * hidden);
   s.rounded.resize(rows * hidden);
@@ -226,38 +256,40 @@ void Decoder::Normalise(const Exec& exec, const float* from, const std::vector<f
 
 // x = rms(u; norm), u the collapsed streams.
 void Decoder::EnterSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
-                            const std::vector<float>& norm, size_t rows) const {
-  StepScratch& s = scratch_;
-  if (!mixes) return Normalise(exec, s.streams.data(), norm, rows);
+                            const std::vector<float>& norm, const StepPart& part) const {
+  StepScratch& s = part.s;
+  const size_t rows = part.rows.size();
+  if (!mixes) return Normalise(exec, s.streams.data(), norm, rows, s);
   s.collapsed.resize(rows * config_.hidden_size);
   mixes->Collapse(exec, s.streams.data(), rows, s.mixes, s.collapsed.data());
-  Normalise(exec, s.collapsed.data(), norm, rows);
+  Normalise(exec, s.collapsed.data(), norm, rows, s);
 }
 
 // The streams take y in.
 void Decoder::LeaveSublayer(const Exec& exec, const std::optional<HyperConnection>& mixes,
-                            size_t rows) const {
-  StepScratch& s = scratch_;
+                            const StepPart& part) const {
+  StepScratch& s = part.s;
+  const size_t rows = part.rows.size();
   if (mixes) return mixes->Expand(exec, s.y.data(), rows, s.mixes, s.streams);
   exec.kernels.add(s.streams.data(), s.y.data(), rows * config_.hidden_size, s.streams.data());
 }
 
-void Decoder::Attention(const Exec& exec, const Layer& layer, std::span<const StepRow> rows,
-                        std::vector<uint8_t>& alive) const {
-  StepScratch& s = scratch_;
-  layer.attention.Prepare(exec, rows, s.rounded.data(), s.turns.data(), s.mla);
+void Decoder::Attention(const Exec& exec, const Layer& layer, const StepPart& part) const {
+  StepScratch& s = part.s;
+  layer.attention.Prepare(exec, part.rows, s.rounded.data(), s.turns.data(), s.mla);
   if (layer.indexer) {
-    layer.indexer->Select(exec, rows, s.x.data(), s.mla.latents.data(), s.turns.data(), s.indexer,
-                          s.selection, alive);
-    SpreadDeath(rows, alive);
+    layer.indexer->Select(exec, part.rows, s.x.data(), s.mla.latents.data(), s.turns.data(),
+                          s.indexer, s.selection, part.alive);
+    SpreadDeath(part.rows, part.alive);
   }
-  layer.attention.Attend(exec, rows, s.turns.data(), s.selection, s.mla, s.y.data());
+  layer.attention.Attend(exec, part.rows, s.turns.data(), s.selection, s.mla, s.y.data());
 }
 
 // Experts and weights of every row; a row whose scores are not numbers dies.
 void Decoder::Choose(const Exec& exec, const Layer& layer, uint32_t index,
-                     std::span<const StepRow> rows, std::vector<uint8_t>& alive) const {
-  StepScratch& s = scratch_;
+                     const StepPart& part) const {
+  StepScratch& s = part.s;
+  const std::span<const StepRow> rows = part.rows;
   const GateRule& rule = layer.gate->rule;
   s.gate_scores.resize(rows.size() * rule.experts);
   s.expert_ids.resize(rows.size() * rule.top_k);
@@ -274,63 +306,72 @@ void Decoder::Choose(const Exec& exec, const Layer& layer, uint32_t index,
           const bool chosen = SelectExperts(
               rule, s.gate_scores.data() + r * rule.experts, layer.gate->bias.data(), forced,
               s.expert_ids.data() + r * rule.top_k, s.expert_weights.data() + r * rule.top_k);
-          if (!chosen) alive[r] = 0;
+          if (!chosen) part.alive[r] = 0;
         }
       });
 }
 
-// y = routed + shared, in that order.
-void Decoder::MixtureOfExperts(const Exec& exec, const Layer& layer, uint32_t index,
-                               std::span<const StepRow> rows, ExpertBackend& experts,
-                               std::vector<uint8_t>& alive) const {
-  StepScratch& s = scratch_;
+// Sends the rows to their experts; the shared one runs here meanwhile.
+void Decoder::AskExperts(const Exec& exec, const Layer& layer, uint32_t index, const StepPart& part,
+                         ExpertBackend& experts) const {
+  StepScratch& s = part.s;
   const size_t hidden = config_.hidden_size;
-  Choose(exec, layer, index, rows, alive);
-  SpreadDeath(rows, alive);
-  experts.Begin({index, rows.size(), hidden, layer.gate->rule.top_k, s.x, s.expert_ids,
-                 s.expert_weights, alive});
-  if (layer.shared) {
-    s.shared.resize(rows.size() * hidden);
-    ApplySwiGlu(exec, *layer.shared, s.rounded.data(), rows.size(), s.shared.data(), s.swiglu);
-  }
-  experts.Finish(s.y, alive);
-  SpreadDeath(rows, alive);
-  for (size_t r = 0; r < rows.size(); ++r) {
+  const size_t rows = part.rows.size();
+  Choose(exec, layer, index, part);
+  SpreadDeath(part.rows, part.alive);
+  experts.Begin({index, part.index, part.first, rows, hidden, layer.gate->rule.top_k, s.x,
+                 s.expert_ids, s.expert_weights, part.alive});
+  if (!layer.shared) return;
+  s.shared.resize(rows * hidden);
+  ApplySwiGlu(exec, *layer.shared, s.rounded.data(), rows, s.shared.data(), s.swiglu);
+}
+
+// The streams take routed + shared in, summed in that order.
+void Decoder::AddExperts(const Exec& exec, const Layer& layer, const StepPart& part,
+                         ExpertBackend& experts) const {
+  StepScratch& s = part.s;
+  const size_t hidden = config_.hidden_size;
+  experts.Finish(part.index, s.y, part.alive);
+  for (size_t r = 0; r < part.rows.size(); ++r) {
     float* y = s.y.data() + r * hidden;
-    if (alive[r] == 0) {
+    if (part.alive[r] == 0) {
       std::fill_n(y, hidden, 0.0f);
     } else if (layer.shared) {
       exec.kernels.add(y, s.shared.data() + r * hidden, hidden, y);
     }
   }
+  LeaveSublayer(exec, layer.ffn_mixes, part);
 }
 
-void Decoder::Head(const Exec& exec, std::span<const StepRow> rows,
+void Decoder::Head(const Exec& exec, std::span<const StepPart> parts,
                    std::vector<float>& logits) const {
-  StepScratch& s = scratch_;
+  StepScratch& s = scratch_.front();
   const size_t width = stream_width();
   size_t wanted = 0;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    if (!rows[r].wants_logits) continue;
-    const float* row = s.streams.data() + r * width;
-    if (wanted != r) std::copy_n(row, width, s.streams.data() + wanted * width);
-    ++wanted;
+  for (const StepPart& part : parts) {
+    for (size_t r = 0; r < part.rows.size(); ++r) {
+      if (!part.rows[r].wants_logits) continue;
+      s.last.resize(std::max(s.last.size(), (wanted + 1) * width));
+      std::copy_n(part.s.streams.data() + r * width, width, s.last.data() + wanted * width);
+      ++wanted;
+    }
   }
-  const float* last = s.streams.data();
+  const float* last = s.last.data();
   if (head_collapse_) {
     s.collapsed.resize(wanted * config_.hidden_size);
     head_collapse_->Collapse(exec, last, wanted, s.mixes, s.collapsed.data());
     last = s.collapsed.data();
   }
-  Normalise(exec, last, final_norm_, wanted);
+  Normalise(exec, last, final_norm_, wanted, s);
   logits.resize(wanted * config_.vocab_size);
   Linear(exec, head_, s.rounded.data(), config_.hidden_size, wanted, logits.data(),
          config_.vocab_size);
 }
 
 // What a layer left, for the trace.
-void Decoder::Fill(const Layer& layer, std::span<const StepRow> rows, Trace::Layer& traced) const {
-  const StepScratch& s = scratch_;
+void Decoder::Fill(const Layer& layer, const StepPart& part, Trace::Layer& traced) const {
+  const StepScratch& s = part.s;
+  const std::span<const StepRow> rows = part.rows;
   traced.residual = s.streams;
   traced.attended = s.mla.attended;
   if (layer.gate) traced.expert_ids = s.expert_ids;
@@ -350,35 +391,51 @@ void Decoder::Fill(const Layer& layer, std::span<const StepRow> rows, Trace::Lay
 }
 
 StepResult Decoder::RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                            base::ThreadPool& pool, Trace* trace, MemoryBackend* memory) const {
+                            base::ThreadPool& pool, const StepOptions& options) const {
   const Exec exec{*kernels_, profile_, pool};
   StepResult result;
   result.alive.assign(rows.size(), 1);
   if (rows.empty()) return result;
-  StepScratch& s = scratch_;
-  s.y.resize(rows.size() * config_.hidden_size);
-  s.selection.top = 0;
+  Trace* const trace = options.trace;
+  const std::vector<StepPart> parts =
+      Cut(rows, result.alive, trace == nullptr ? options.micro_batches : 1);
   if (trace != nullptr) trace->layers.assign(layers_.size(), {});
-  if (memory == nullptr) memory = memory_.get();
+  MemoryBackend* const memory = options.memory == nullptr ? memory_.get() : options.memory;
   if (config_.engram) AskMemory(rows, *memory);
-  Start(rows);
+  for (const StepPart& part : parts) Start(part);
+  // What the experts of layer `i` answered, where it has some.
+  const auto finish = [&](uint32_t i, const StepPart& part) {
+    if (!layers_[i].dense) AddExperts(exec, layers_[i], part, experts);
+    SpreadDeath(rows, result.alive);
+    if (trace != nullptr) Fill(layers_[i], part, trace->layers[i]);
+  };
   for (uint32_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
-    if (layer.memory) AddMemory(exec, layer, i, rows, *memory, result.alive);
-    EnterSublayer(exec, layer.attention_mixes, layer.input_norm, rows.size());
-    Attention(exec, layer, rows, result.alive);
-    LeaveSublayer(exec, layer.attention_mixes, rows.size());
-    for (const uint32_t count : s.mla.attended) result.attended_entries += count;
-    EnterSublayer(exec, layer.ffn_mixes, layer.post_attention_norm, rows.size());
-    if (layer.dense) {
-      ApplySwiGlu(exec, *layer.dense, s.rounded.data(), rows.size(), s.y.data(), s.swiglu);
-    } else {
-      MixtureOfExperts(exec, layer, i, rows, experts, result.alive);
+    for (const StepPart& part : parts) {
+      if (i > 0) finish(i - 1, part);
+      if (layer.memory && part.index == 0) {
+        std::vector<float>& entries = scratch_.front().memory_entries;
+        entries.resize(rows.size() * hash_.columns() * config_.engram->head_dim);
+        memory->Finish(i, entries, result.alive);
+        SpreadDeath(rows, result.alive);
+      }
+      if (layer.memory) AddMemory(exec, layer, part);
+      EnterSublayer(exec, layer.attention_mixes, layer.input_norm, part);
+      Attention(exec, layer, part);
+      LeaveSublayer(exec, layer.attention_mixes, part);
+      for (const uint32_t count : part.s.mla.attended) result.attended_entries += count;
+      EnterSublayer(exec, layer.ffn_mixes, layer.post_attention_norm, part);
+      if (!layer.dense) {
+        AskExperts(exec, layer, i, part, experts);
+        continue;
+      }
+      ApplySwiGlu(exec, *layer.dense, part.s.rounded.data(), part.rows.size(), part.s.y.data(),
+                  part.s.swiglu);
+      LeaveSublayer(exec, layer.ffn_mixes, part);
     }
-    LeaveSublayer(exec, layer.ffn_mixes, rows.size());
-    if (trace != nullptr) Fill(layer, rows, trace->layers[i]);
   }
-  Head(exec, rows, result.logits);
+  for (const StepPart& part : parts) finish(static_cast<uint32_t>(layers_.size() - 1), part);
+  Head(exec, parts, result.logits);
   return result;
 }
 

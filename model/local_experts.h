@@ -19,13 +19,13 @@ class LocalExperts final : public ExpertBackend {
   LocalExperts(const ExpertSlice& experts, base::ThreadPool& pool)
       : experts_(experts), pool_(pool) {}
 
-  void Begin(const MoeCall& call) override { call_ = call; }
-  void Finish(std::span<float> out, std::span<uint8_t> alive) override;
+  void Begin(const MoeCall& call) override;
+  void Finish(uint32_t micro_batch, std::span<float> out, std::span<uint8_t> alive) override;
 
  private:
   const ExpertSlice& experts_;
   base::ThreadPool& pool_;
-  MoeCall call_;
+  std::vector<MoeCall> calls_;               // by micro-batch
   std::vector<uint32_t> rows_;               // of the call that are alive
   AlignedBytes wire_;                        // [rows_, hidden] in the wire type
   std::vector<float> scales_;                // [rows_], of int8 rows

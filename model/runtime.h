@@ -20,10 +20,12 @@
 
 namespace expertmesh::model {
 
-/// One MoE layer of one step, handed to the backend. Spans live until ExpertBackend::Finish
+/// One MoE layer of one micro-batch, handed to the backend. Spans live until ExpertBackend::Finish
 /// returns.
 struct MoeCall {
   uint32_t layer = 0;
+  uint32_t micro_batch = 0;
+  size_t first_row = 0;  // of the micro-batch in the step
   size_t row_count = 0;
   size_t hidden = 0;
   size_t top_k = 0;
@@ -34,14 +36,22 @@ struct MoeCall {
 };
 
 /// Where routed experts are computed: in process, or over a transport. Called on the engine thread,
-/// strictly Begin, Finish, Begin, Finish, …; the shared experts run between the two.
+/// for a micro-batch strictly Begin, Finish, Begin, Finish, …; the shared experts run between the
+/// two, and the other micro-batches.
 class ExpertBackend {
  public:
   virtual ~ExpertBackend() = default;
   virtual void Begin(const MoeCall& call) = 0;
   /// Blocks until every row is summed or failed. out [row_count, hidden]: the finished combine
-  /// tree; a failed row gets alive[row] = 0 and its out is not read.
-  virtual void Finish(std::span<float> out, std::span<uint8_t> alive) = 0;
+  /// tree; a failed row gets alive[row] = 0 and its out is not read; no other is touched.
+  virtual void Finish(uint32_t micro_batch, std::span<float> out, std::span<uint8_t> alive) = 0;
+};
+
+/// How a step is to run; none of it changes a bit.
+struct StepOptions {
+  Trace* trace = nullptr;  // overwritten with what every layer computed, in one micro-batch
+  MemoryBackend* memory = nullptr;  // of the memory's rows; nullptr = the model's own directory
+  size_t micro_batches = 1;         // parts of the rows that go through a layer one after another
 };
 
 /// One token of one lane in a step. Rows of one lane are consecutive and in ascending position.
@@ -87,13 +97,11 @@ class AttentionModel {
   virtual const std::string& fingerprint() const = 0;
   virtual const LaneStateDeclaration& lane_state() const = 0;
 
-  /// `trace`, if given, is overwritten with what every layer computed. `memory`: where the rows of
-  /// the memory come from; nullptr = the tables of the model's own directory.
   virtual StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
-                             base::ThreadPool& pool, Trace* trace, MemoryBackend* memory) const = 0;
-  StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts, base::ThreadPool& pool,
-                     Trace* trace = nullptr) const {
-    return RunStep(rows, experts, pool, trace, nullptr);
+                             base::ThreadPool& pool, const StepOptions& options) const = 0;
+  StepResult RunStep(std::span<const StepRow> rows, ExpertBackend& experts,
+                     base::ThreadPool& pool) const {
+    return RunStep(rows, experts, pool, {});
   }
 };
 

@@ -44,6 +44,7 @@ constexpr const MetricId* kCatalogue[] = {
     &kAttentionDispatchDuration,
     &kAttentionDispatchRetries,
     &kAttentionGateImbalance,
+    &kAttentionMicroBatches,
     &kAttentionDroppedTokens,
     &kAttentionPlacementEpoch,
     &kAttentionKvCacheUsage,

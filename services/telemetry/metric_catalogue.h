@@ -160,6 +160,8 @@ inline constexpr MetricId kAttentionDispatchRetries{"attention_worker", "dispatc
 inline constexpr MetricId kAttentionGateImbalance{
     "attention_worker", "gate_imbalance_ratio", kGauge,
     "Rows of the most chosen expert over the mean, in the last step."};
+inline constexpr MetricId kAttentionMicroBatches{"attention_worker", "micro_batches", kGauge,
+                                                 "Micro-batches of the last step."};
 inline constexpr MetricId kAttentionDroppedTokens{
     "attention_worker",
     "dropped_tokens_total",

@@ -50,8 +50,8 @@ class CountingExperts final : public model::ExpertBackend {
     ++calls_;
     inner_.Begin(call);
   }
-  void Finish(std::span<float> out, std::span<uint8_t> alive) override {
-    inner_.Finish(out, alive);
+  void Finish(uint32_t part, std::span<float> out, std::span<uint8_t> alive) override {
+    inner_.Finish(part, out, alive);
   }
   double Mean() const { return static_cast<double>(distinct_) / static_cast<double>(calls_); }
 

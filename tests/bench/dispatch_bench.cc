@@ -150,7 +150,7 @@ struct Layer {
     alive.assign(row_count, 1);
   }
   model::MoeCall Call(uint32_t layer) const {
-    return {layer, row_count, kHidden, kTopK, rows, experts, weights, alive};
+    return {layer, 0, 0, row_count, kHidden, kTopK, rows, experts, weights, alive};
   }
   size_t row_count;
   std::vector<float> rows;
@@ -201,7 +201,7 @@ class Side {
     alive_ = layer.alive;
     const auto start = SteadyTime::now();
     dispatcher_->Begin(layer.Call(number));
-    dispatcher_->Finish(out_, alive_);
+    dispatcher_->Finish(0, out_, alive_);
     const std::chrono::duration<double, std::micro> took = SteadyTime::now() - start;
     if (std::find(alive_.begin(), alive_.end(), 0) != alive_.end()) {
       std::fprintf(stderr, "%s: %s\n", name.c_str(), dispatcher_->failure(0).ToString().c_str());

@@ -334,7 +334,7 @@ class Decoder {
         rows[lane].previous = std::span(tokens_[lane]).first(step);
       }
       before_step();
-      const model::StepResult result = model_.RunStep(rows, experts_, pool_, nullptr, &memory);
+      const model::StepResult result = model_.RunStep(rows, experts_, pool_, {nullptr, &memory});
       if (std::count(result.alive.begin(), result.alive.end(), 0) > 0) std::exit(1);
     }
     return static_cast<double>(steps_ * tokens_.size()) / SecondsSince(start);

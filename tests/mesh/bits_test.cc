@@ -50,12 +50,14 @@ struct Config {
   int expert_threads = 1;
   int batch = 16;
   int chunk = 64;
+  int parts = 1;  // micro-batches; 0 = as measured
   std::string Name() const {
     std::string name = slices.empty() ? "inproc" : "";
     for (const std::string& slice : slices) name += "[" + slice + "]";
     if (!slices.empty()) name += " " + transport;
     return name + " threads " + std::to_string(threads) + "/" + std::to_string(expert_threads) +
-           " batch " + std::to_string(batch) + " chunk " + std::to_string(chunk);
+           " batch " + std::to_string(batch) + " chunk " + std::to_string(chunk) + " parts " +
+           std::to_string(parts);
   }
 };
 
@@ -106,6 +108,7 @@ std::vector<Generated> RunAll(const Config& config, const Subject& subject, floa
   spec.expert_threads = config.expert_threads;
   spec.attention_flags = {"--max-batch",     std::to_string(config.batch),
                           "--prefill-chunk", std::to_string(config.chunk),
+                          "--micro-batches", std::to_string(config.parts),
                           "--step-tokens",   std::to_string(std::max(512, config.chunk))};
   LocalMesh mesh(spec);
   std::vector<Generated> results(kPrompts);
@@ -169,8 +172,11 @@ TEST_P(BitsTest, Transports) {
   Compare(configs, 0.0f);
 }
 
-TEST_P(BitsTest, ThreadsBatchAndPrefillChunk) {
-  std::vector<Config> configs(5);
+TEST_P(BitsTest, ThreadsBatchPrefillChunkAndMicroBatches) {
+  std::vector<Config> configs(7);
+  configs[5].parts = 2;
+  configs[6] = Sliced(Even(3));
+  configs[6].parts = 4;
   configs[0].threads = configs[0].expert_threads = 2;
   configs[1].batch = 1;
   configs[2].chunk = 1;
@@ -208,6 +214,7 @@ TEST_P(RandomBitsTest, ThirtyTwoCombinations) {
     config.expert_threads = pick(1, 2);
     config.batch = pick(1, 16);
     config.chunk = pick(1, 7, 64, 512);
+    config.parts = pick(0, 1, 2, 3);
     configs.push_back(config);
   }
   Compare(configs, 0.8f);  // sampled with seeds: a replay draws the same tokens

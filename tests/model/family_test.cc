@@ -167,7 +167,7 @@ TEST_P(FamilyTest, AttentionReadsAtMostTopEntriesOfAToken) {
     rows.push_back(row);
   }
   Trace trace;
-  const StepResult result = model_->RunStep(rows, local, pool, &trace);
+  const StepResult result = model_->RunStep(rows, local, pool, {&trace});
   uint64_t counted = 0;
   for (const Trace::Layer& layer : trace.layers) {
     for (size_t t = 0; t < tokens.size(); ++t) {
@@ -228,7 +228,7 @@ std::vector<std::vector<int32_t>> Chosen(uint16_t low) {
     rows.push_back(row);
   }
   Trace trace;
-  model->RunStep(rows, local, pool, &trace);
+  model->RunStep(rows, local, pool, {&trace});
   std::vector<std::vector<int32_t>> positions;
   for (const Trace::Layer& layer : trace.layers) positions.push_back(layer.positions);
   return positions;
@@ -284,7 +284,7 @@ TEST_P(FamilyTest, TheMemoryIsAskedOncePerStepAndAFailedTokenDiesAlone) {
         rows.push_back(row);
       }
     }
-    return model_->RunStep(rows, local, pool, nullptr, &memory);
+    return model_->RunStep(rows, local, pool, {nullptr, &memory});
   };
   OddMemory plain(**own, 99, 1.0f);
   const StepResult good = step(plain);

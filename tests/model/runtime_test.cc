@@ -109,6 +109,48 @@ TEST_P(RuntimeTest, TheBatchDoesNotMatter) {
     EXPECT_EQ(RunOne(lanes[i], lanes[i].size()), together[i]) << i;
 }
 
+TEST_P(RuntimeTest, MicroBatchesDoNotMatter) {
+  // Cut inside lanes too: a part's rows attend to what the part before it wrote in the same layer.
+  std::vector<std::vector<uint32_t>> lanes;
+  for (size_t i = 0; i < 5; ++i) lanes.push_back(Tokens(3 + 20 * i, 40 + i));
+  const std::vector<size_t> chunks = {1, 5, 16, 63, 70};
+  const std::vector<LaneTrace> whole = Run(lanes, chunks);
+  base::ThreadPool pool(2);
+  LocalExperts local(*experts_, pool);
+  for (const size_t parts : {2, 3, 4, 1000}) {
+    EXPECT_EQ(RunLanes(*model_, local, pool, lanes, chunks, 0, parts), whole) << parts;
+  }
+}
+
+// While one part is at its experts, the next goes through the layer.
+TEST_P(RuntimeTest, APartIsAskedBeforeThePartBeforeItIsAwaited) {
+  struct Recorder final : ExpertBackend {
+    explicit Recorder(ExpertBackend& b) : inner(b) {}
+    void Begin(const MoeCall& call) override {
+      events.push_back({'B', call.layer, call.micro_batch});
+      rows.push_back(call.first_row);
+      inner.Begin(call);
+    }
+    void Finish(uint32_t part, std::span<float> out, std::span<uint8_t> alive) override {
+      events.push_back({'F', 0, part});
+      inner.Finish(part, out, alive);
+    }
+    ExpertBackend& inner;
+    std::vector<std::tuple<char, uint32_t, uint32_t>> events;
+    std::vector<size_t> rows;
+  };
+  base::ThreadPool pool(1);
+  LocalExperts local(*experts_, pool);
+  Recorder recorder(local);
+  const std::vector<std::vector<uint32_t>> lanes = {Tokens(5, 50)};
+  RunLanes(*model_, recorder, pool, lanes, std::vector<size_t>{5}, 0, 2);
+  const std::vector<std::tuple<char, uint32_t, uint32_t>> expected = {
+      {'B', 1, 0}, {'B', 1, 1}, {'F', 0, 0}, {'B', 2, 0},
+      {'F', 0, 1}, {'B', 2, 1}, {'F', 0, 0}, {'F', 0, 1}};
+  EXPECT_EQ(recorder.events, expected);
+  EXPECT_EQ(recorder.rows, (std::vector<size_t>{0, 2, 0, 2}));
+}
+
 TEST_P(RuntimeTest, KernelsOfEveryIsaGiveTheSameBits) {
   const std::vector<std::vector<uint32_t>> lanes = {Tokens(70, 3)};
   const std::vector<size_t> chunks = {70};
@@ -161,8 +203,8 @@ class FailingExperts final : public ExpertBackend {
     alive_seen_.assign(call.alive.begin(), call.alive.end());
     inner_.Begin(call);
   }
-  void Finish(std::span<float> out, std::span<uint8_t> alive) override {
-    inner_.Finish(out, alive);
+  void Finish(uint32_t part, std::span<float> out, std::span<uint8_t> alive) override {
+    inner_.Finish(part, out, alive);
     if (fail_) alive[row_] = 0;
   }
   std::vector<uint8_t> alive_seen_;
@@ -196,6 +238,47 @@ TEST_P(RuntimeTest, AFailedRowTakesItsLanesLaterRowsAndNobodyElse) {
   EXPECT_EQ(std::memcmp(result.logits.data() + 4 * vocab, alone.logits.data(), 4 * vocab * 4), 0);
 }
 
+// The later rows of the lane are in another part, which has been dispatched when the row fails.
+TEST_P(RuntimeTest, AFailedRowTakesItsLanesRowsInLaterPartsToo) {
+  class FailsInFirstPart final : public ExpertBackend {
+   public:
+    explicit FailsInFirstPart(ExpertBackend& inner) : inner_(inner) {}
+    void Begin(const MoeCall& call) override {
+      layer_[call.micro_batch] = call.layer;
+      alive_.assign(call.alive.begin(), call.alive.end());
+      inner_.Begin(call);
+    }
+    void Finish(uint32_t part, std::span<float> out, std::span<uint8_t> alive) override {
+      inner_.Finish(part, out, alive);
+      if (part == 0 && layer_[part] == 1) alive[1] = 0;
+    }
+    const std::vector<uint8_t>& last_alive() const { return alive_; }
+
+   private:
+    ExpertBackend& inner_;
+    std::map<uint32_t, uint32_t> layer_;
+    std::vector<uint8_t> alive_;
+  };
+  PagePool pages(model_->lane_state(), 4);
+  LaneState first(pages);
+  LaneState second(pages);
+  ASSERT_TRUE(first.Reserve(4));
+  ASSERT_TRUE(second.Reserve(2));
+  base::ThreadPool pool(1);
+  LocalExperts local(*experts_, pool);
+  FailsInFirstPart failing(local);
+  const std::vector<uint32_t> tokens = Tokens(4, 6);
+  std::vector<StepRow> rows;
+  for (size_t t = 0; t < 4; ++t) rows.push_back({&first, tokens[t], t, true, nullptr});
+  for (size_t t = 0; t < 2; ++t) rows.push_back({&second, tokens[t], t, true, nullptr});
+  const StepResult result = model_->RunStep(rows, failing, pool, {nullptr, nullptr, 3});
+  EXPECT_EQ(result.alive, (std::vector<uint8_t>{1, 0, 0, 0, 1, 1}));
+  EXPECT_EQ(failing.last_alive(), (std::vector<uint8_t>{1, 1})) << "the other lane went on";
+  const LaneTrace alone = RunOne(tokens, 4);
+  const size_t vocab = model_->config().vocab_size;
+  EXPECT_EQ(std::memcmp(result.logits.data() + 4 * vocab, alone.logits.data(), 2 * vocab * 4), 0);
+}
+
 TEST_P(RuntimeTest, ForcedExpertsReplaceTheChoice) {
   PagePool pages(model_->lane_state(), 2);
   LaneState lane(pages);
@@ -208,8 +291,8 @@ TEST_P(RuntimeTest, ForcedExpertsReplaceTheChoice) {
       weights.assign(call.expert_weights.begin(), call.expert_weights.end());
       inner.Begin(call);
     }
-    void Finish(std::span<float> out, std::span<uint8_t> alive) override {
-      inner.Finish(out, alive);
+    void Finish(uint32_t part, std::span<float> out, std::span<uint8_t> alive) override {
+      inner.Finish(part, out, alive);
     }
     ExpertBackend& inner;
     std::vector<uint16_t> ids;

@@ -72,7 +72,7 @@ class Lane {
       row.forced_experts = &forced->experts[i];
       row.forced_positions = &forced->positions[i];
     }
-    const model::StepResult result = model_.RunStep(rows, backend_, pool_, trace);
+    const model::StepResult result = model_.RunStep(rows, backend_, pool_, {trace});
     if (std::count(result.alive.begin(), result.alive.end(), 0) > 0) std::abort();
     return result.logits;
   }

@@ -90,31 +90,32 @@ std::unique_ptr<model::ExpertSlice> LoadExperts(const std::string& directory,
   return OrDie(model::ExpertSlice::Load(options));
 }
 
-void SlicedExperts::Finish(std::span<float> out, std::span<uint8_t> alive) {
+void SlicedExperts::Finish(uint32_t micro_batch, std::span<float> out, std::span<uint8_t> alive) {
+  const model::MoeCall& call = calls_.at(micro_batch);
   struct Part {
     base::PartialNode node;
     const float* sum;
   };
   const uint32_t expert_count = slices_[0]->expert_count();
   std::vector<SliceWork> work(slices_.size());
-  std::vector<std::vector<Part>> parts(call_.row_count);
+  std::vector<std::vector<Part>> parts(call.row_count);
   for (uint16_t owner = 0; owner < slices_.size(); ++owner) {
     SliceWork& w = work[owner];
-    for (size_t row = 0; row < call_.row_count; ++row) {
+    for (size_t row = 0; row < call.row_count; ++row) {
       if (alive[row] == 0) continue;
       std::vector<uint16_t> owners_of_row;
-      for (size_t i = 0; i < call_.top_k; ++i) {
-        owners_of_row.push_back(owners_[call_.expert_ids[row * call_.top_k + i]]);
+      for (size_t i = 0; i < call.top_k; ++i) {
+        owners_of_row.push_back(owners_[call.expert_ids[row * call.top_k + i]]);
       }
-      CollectRow(call_, row, owners_of_row, owner, expert_count, w);
+      CollectRow(call, row, owners_of_row, owner, expert_count, w);
     }
-    Compute(call_, *slices_[owner], pool_, w);
+    Compute(call, *slices_[owner], pool_, w);
     partials_seen_ += w.partials.size();
     for (size_t p = 0; p < w.partials.size(); ++p) {
-      parts[w.rows[w.partials[p].row]].push_back({w.partials[p], w.sums.data() + p * call_.hidden});
+      parts[w.rows[w.partials[p].row]].push_back({w.partials[p], w.sums.data() + p * call.hidden});
     }
   }
-  for (size_t row = 0; row < call_.row_count; ++row) {
+  for (size_t row = 0; row < call.row_count; ++row) {
     std::sort(parts[row].begin(), parts[row].end(), [](const Part& a, const Part& b) {
       return a.node.first_expert < b.node.first_expert;
     });
@@ -124,7 +125,7 @@ void SlicedExperts::Finish(std::span<float> out, std::span<uint8_t> alive) {
       nodes.push_back(part.node);
       sums.push_back(part.sum);
     }
-    const std::span<float> sum = out.subspan(row * call_.hidden, call_.hidden);
+    const std::span<float> sum = out.subspan(row * call.hidden, call.hidden);
     if (!running_sum_) {
       model::FinishTree(nodes, sums.data(), expert_count, sum);
       continue;
@@ -139,7 +140,8 @@ void SlicedExperts::Finish(std::span<float> out, std::span<uint8_t> alive) {
 std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::ExpertBackend& experts,
                                 base::ThreadPool& pool,
                                 std::span<const std::vector<uint32_t>> lanes,
-                                std::span<const size_t> chunks, uint64_t first_position) {
+                                std::span<const size_t> chunks, uint64_t first_position,
+                                size_t micro_batches) {
   const size_t vocab = model.config().vocab_size;
   size_t pages = 0;
   for (const auto& tokens : lanes) pages += tokens.size() / model::kPagePositions + 1;
@@ -164,7 +166,8 @@ std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::Exper
       }
     }
     if (rows.empty()) break;
-    const model::StepResult result = model.RunStep(rows, experts, pool);
+    const model::StepResult result =
+        model.RunStep(rows, experts, pool, {nullptr, nullptr, micro_batches});
     for (size_t r = 0; r < rows.size(); ++r) {
       if (result.alive[r] == 0) std::abort();
       std::vector<uint32_t>& logits = traces[lane_of_row[r]].logits;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -30,11 +31,12 @@ std::unique_ptr<model::ExpertSlice> LoadExperts(const std::string& directory,
                                                 const std::string& isa = "auto");
 
 /// Lanes of one step plan: lane i advances by chunks[i] tokens a step until all of its tokens ran.
-/// One step holds every unfinished lane. Every token's logits are kept.
+/// One step holds every unfinished lane, cut into `micro_batches`. Every token's logits are kept.
 std::vector<LaneTrace> RunLanes(const model::AttentionModel& model, model::ExpertBackend& experts,
                                 base::ThreadPool& pool,
                                 std::span<const std::vector<uint32_t>> lanes,
-                                std::span<const size_t> chunks, uint64_t first_position = 0);
+                                std::span<const size_t> chunks, uint64_t first_position = 0,
+                                size_t micro_batches = 1);
 
 /// Several slices behind one backend, as a dispatcher sees them: rows fold into partials per owner,
 /// the partial sums finish the tree. `owners[e]` is the index of the slice that computes expert e.
@@ -44,8 +46,8 @@ class SlicedExperts final : public model::ExpertBackend {
                 base::ThreadPool& pool)
       : slices_(std::move(slices)), owners_(std::move(owners)), pool_(pool) {}
 
-  void Begin(const model::MoeCall& call) override { call_ = call; }
-  void Finish(std::span<float> out, std::span<uint8_t> alive) override;
+  void Begin(const model::MoeCall& call) override { calls_[call.micro_batch] = call; }
+  void Finish(uint32_t micro_batch, std::span<float> out, std::span<uint8_t> alive) override;
 
   /// Adds partial sums one after another instead of finishing the tree: what the tree tests must
   /// notice.
@@ -56,7 +58,7 @@ class SlicedExperts final : public model::ExpertBackend {
   std::vector<const model::ExpertSlice*> slices_;
   std::vector<uint16_t> owners_;
   base::ThreadPool& pool_;
-  model::MoeCall call_;
+  std::map<uint32_t, model::MoeCall> calls_;  // by micro-batch
   bool running_sum_ = false;
   size_t partials_seen_ = 0;
 };
