@@ -19,21 +19,8 @@ struct Times {
   int64_t memory_wait_ms = 2000;
 };
 
-void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
+void AddStepFlags(CLI::App& app, WorkerOptions& options) {
   SchedulerOptions& steps = options.scheduler;
-  app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
-  app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
-  app.add_option("--profile", options.profile, "Arithmetic: bf16, int8 or exact-f32")
-      ->capture_default_str();
-  app.add_option("--transport", options.transport,
-                 "auto (shm on the same host, else grpc), shm, grpc, or inproc for all experts in "
-                 "this process")
-      ->check(CLI::IsMember({"auto", "shm", "grpc", "inproc"}))
-      ->capture_default_str();
-  app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
-      ->capture_default_str();
-  app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
-  lifecycle::AddThreadFlags(app, options.threads);
   app.add_option("--max-batch", steps.lanes_max, "Sequences in one step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
@@ -53,6 +40,24 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
   app.add_option("--kv-pages", steps.pages_total,
                  "Pages of lane state, 64 tokens each; one sequence may fill them. 0 chooses, at "
                  "most 1 GiB");
+}
+
+void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
+  SchedulerOptions& steps = options.scheduler;
+  app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
+  app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
+  app.add_option("--profile", options.profile, "Arithmetic: bf16, int8 or exact-f32")
+      ->capture_default_str();
+  app.add_option("--transport", options.transport,
+                 "auto (shm on the same host, else grpc), shm, grpc, or inproc for all experts in "
+                 "this process")
+      ->check(CLI::IsMember({"auto", "shm", "grpc", "inproc"}))
+      ->capture_default_str();
+  app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
+      ->capture_default_str();
+  app.add_option("--router", options.routers, "Router addresses, comma-separated")->delimiter(',');
+  lifecycle::AddThreadFlags(app, options.threads);
+  AddStepFlags(app, options);
   app.add_flag("!--no-prefix-cache", options.prefix_cache,
                "Compute every prompt whole, also where an earlier one began alike");
   app.add_option("--parked-lane-s", times.parked_s,

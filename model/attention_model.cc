@@ -320,7 +320,7 @@ void Decoder::AskExperts(const Exec& exec, const Layer& layer, uint32_t index, c
   Choose(exec, layer, index, part);
   SpreadDeath(part.rows, part.alive);
   experts.Begin({index, part.index, part.first, rows, hidden, layer.gate->rule.top_k, s.x,
-                 s.expert_ids, s.expert_weights, part.alive});
+                 s.expert_ids, s.expert_weights, part.alive, &exec.pool});
   if (!layer.shared) return;
   s.shared.resize(rows * hidden);
   ApplySwiGlu(exec, *layer.shared, s.rounded.data(), rows, s.shared.data(), s.swiglu);

@@ -33,6 +33,7 @@ struct MoeCall {
   std::span<const uint16_t> expert_ids;   // [row_count, top_k], ascending inside a row
   std::span<const float> expert_weights;  // [row_count, top_k], already normalised and scaled
   std::span<const uint8_t> alive;         // [row_count]; dead rows are not dispatched
+  base::ThreadPool* pool = nullptr;       // free until Begin returns, if given
 };
 
 /// Where routed experts are computed: in process, or over a transport. Called on the engine thread,

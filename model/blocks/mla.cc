@@ -247,7 +247,8 @@ void Mla::AttendTogether(const Exec& exec, const Group& group, std::vector<float
   std::array<Tile, kTilesAtOnce> tiles;
   for (size_t first = 0; first < tile_count; first += kTilesAtOnce) {
     const size_t count = std::min(kTilesAtOnce, tile_count - first);
-    exec.pool.ParallelFor(count, GrainFor(tile_size), [&](size_t begin, size_t end, int) {
+    // Moving a value about takes as long as some multiply-adds of others.
+    exec.pool.ParallelFor(count, GrainFor(8 * tile_size), [&](size_t begin, size_t end, int) {
       for (size_t t = begin; t < end; ++t) {
         tiles[t] = ReadTile(exec, group, first + t, scratch.data() + t * tile_size);
       }
