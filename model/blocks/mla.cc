@@ -16,7 +16,7 @@ namespace {
 constexpr float kLatentNormEps = 1e-6f;  // of q_a and kv_a norms, whatever rms_norm_eps says
 constexpr size_t kGroupRows = 8;         // rows of one lane that share a loaded tile
 constexpr size_t kHeadStep = 4;          // heads are split over threads in multiples of this
-constexpr size_t kTilesAtOnce = 4;       // that the threads share
+constexpr size_t kTilesAtOnce = 8;       // that the threads share
 
 // Nothing to add for most models.
 void AddBias(const Exec& exec, const std::vector<float>& bias, float* row) {

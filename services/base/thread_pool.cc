@@ -48,7 +48,23 @@ void BindTo(int cpu) {
   sched_setaffinity(0, sizeof(set), &set);
 }
 
+std::vector<int> AllowedCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  sched_getaffinity(0, sizeof(set), &set);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
 }  // namespace
+
+ComputeThreads OnePerCpu(int count) {
+  const std::vector<int> allowed = AllowedCpus();
+  return {count, allowed.size() == static_cast<size_t>(count) ? allowed : std::vector<int>()};
+}
 
 absl::Status CheckComputeThreads(const ComputeThreads& threads) {
   if (threads.cpus.empty()) return absl::OkStatus();
@@ -56,11 +72,9 @@ absl::Status CheckComputeThreads(const ComputeThreads& threads) {
     return Error(Reason::kInvalidArgument, absl::StrCat("--cpus names ", threads.cpus.size(),
                                                         " for ", threads.count, " threads"));
   }
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  sched_getaffinity(0, sizeof(allowed), &allowed);
+  const std::vector<int> allowed = AllowedCpus();
   for (const int cpu : threads.cpus) {
-    if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &allowed)) continue;
+    if (std::find(allowed.begin(), allowed.end(), cpu) != allowed.end()) continue;
     return Error(Reason::kInvalidArgument,
                  absl::StrCat("--cpus: this process may not use CPU ", cpu,
                               " (taskset -p shows those that it may)"));

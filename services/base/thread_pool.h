@@ -18,6 +18,9 @@ struct ComputeThreads {
   std::vector<int> cpus = {};  // empty: where the kernel likes; else one per thread
 };
 
+/// `count` threads, each on a CPU of its own if this process may use just so many; else unbound.
+ComputeThreads OnePerCpu(int count);
+
 /// kInvalidArgument unless there is one CPU per thread (or none) and this process may use them.
 absl::Status CheckComputeThreads(const ComputeThreads& threads);
 

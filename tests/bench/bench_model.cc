@@ -211,7 +211,8 @@ void FillRandom(std::byte* out, size_t bytes, uint64_t& state) {
 
 class ContextBench {
  public:
-  ContextBench(const std::vector<bool>& full, const std::string& profile, int threads)
+  ContextBench(const std::vector<bool>& full, const std::string& profile,
+               const base::ComputeThreads& threads)
       : pool_(threads) {
     model::WriteOptions write;
     write.directory = dir_ / "model";
@@ -286,9 +287,10 @@ double F32PeakOf(base::ThreadPool& pool) {
 int Context(const char* profile, int threads, int rounds, const std::vector<size_t>& lengths) {
   const std::pair<const char*, std::vector<bool>> kinds[] = {
       {"full_full", {true, true}}, {"full_shared", {true, false}}, {"dense_dense", {}}};
+  const base::ComputeThreads bound = base::OnePerCpu(threads);  // asked once: it binds this thread
   for (const auto& [name, full] : kinds) {
-    ContextBench bench(full, profile, threads);
-    base::ThreadPool pool(threads);
+    ContextBench bench(full, profile, bound);
+    base::ThreadPool pool(bound);
     std::printf("{\"layers\": \"%s\", \"f32_gop_s\": %.4f}\n", name, F32PeakOf(pool) / 1e9);
     for (const size_t length : lengths) {
       std::printf("{\"layers\": \"%s\", \"length\": %zu, \"step_ms\": %.4f}\n", name, length,

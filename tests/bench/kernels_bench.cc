@@ -49,7 +49,7 @@ double Seconds() {
 }
 
 base::ThreadPool& Pool() {
-  static base::ThreadPool pool(Threads());
+  static base::ThreadPool pool(base::OnePerCpu(Threads()));
   return pool;
 }
 

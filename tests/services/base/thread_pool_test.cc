@@ -147,6 +147,14 @@ TEST(ThreadPool, EachThreadStaysOnItsCpu) {
   }).join();
 }
 
+TEST(ThreadPool, OnePerCpuBindsOnlyWhereTheNumbersAgree) {
+  const std::vector<int> allowed = AllowedCpus();
+  const auto count = static_cast<int>(allowed.size());
+  EXPECT_EQ(OnePerCpu(count).cpus, allowed);
+  EXPECT_TRUE(OnePerCpu(count + 1).cpus.empty());
+  EXPECT_EQ(OnePerCpu(count + 1).count, count + 1);
+}
+
 TEST(ThreadPool, CpusThatDoNotFitAreRefused) {
   const int cpu = AllowedCpus().front();
   EXPECT_TRUE(CheckComputeThreads({4, {}}).ok());
