@@ -55,7 +55,7 @@ class MicroBatches {
     uint64_t trial_left = 0;
     size_t trial = 0;
     bool down = false;  // where the next trial goes if it may go both ways
-    Mean best_time;     // seconds per row
+    Mean best_time;     // µs per row
     Mean trial_time;
     Mean waited;  // share of the step, with `best`
   };
