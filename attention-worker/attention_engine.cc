@@ -389,14 +389,17 @@ void AttentionEngine::TakeToken(Running& running, std::span<const float> logits)
       return;
     }
   }
+  const std::optional<uint32_t> forced = lane.ForcedNext();
   const model::SampledToken sampled =
-      Choose(lane, logits, u, lane.matcher() != nullptr ? constrained : options_.masked_tokens);
-  if (sampled.id == UINT32_MAX) {
+      forced ? model::SampledToken{*forced, model::LogprobOf(logits, *forced)}
+             : Choose(lane, logits, u,
+                      lane.matcher() != nullptr ? constrained : options_.masked_tokens);
+  if (sampled.id == UINT32_MAX || std::isnan(sampled.logprob)) {
     End(lane.id(), Error(Reason::kNonFinite, "the logits hold a NaN"));
     return;
   }
-  token.id = lane.ForcedNext().value_or(sampled.id);
-  token.logprob = token.id == sampled.id ? sampled.logprob : model::LogprobOf(logits, token.id);
+  token.id = sampled.id;
+  token.logprob = sampled.logprob;
   if (request.top_logprobs > 0) {
     token.top_logprobs = model::LikeliestTokens(logits, request.top_logprobs);
   }

@@ -85,21 +85,35 @@ void AddAttend(const KernelTable& kernels, OutputHash& hash) {
   constexpr size_t kWidth = 95;
   constexpr size_t kHeads = 6;
   constexpr size_t kLastKeys = 21;
-  const std::vector<float> queries = FixedInput(3, kHeads * kWidth);
-  std::vector<float> maxima(kHeads, -std::numeric_limits<float>::infinity());
-  std::vector<float> sums(kHeads);
-  std::vector<float> context(kHeads * kRank);
-  std::vector<float> keys(kWidth * kTileKeys);
-  for (const size_t valid : {kTileKeys, kLastKeys}) {
+  std::vector<float> queries(kWidth * kHeadLanes);
+  kernels.transpose(FixedInput(3, kHeads * kWidth).data(), kWidth, kHeads, queries.data(),
+                    kHeadLanes);
+  std::vector<float> maxima(kHeadLanes, -std::numeric_limits<float>::infinity());
+  std::vector<float> sums(kHeadLanes);
+  std::vector<float> factors(kHeadLanes);
+  std::vector<float> context(kRank * kHeadLanes);
+  for (const size_t count : {kTileKeys, kLastKeys}) {
     const std::vector<float> rows =
-        FixedInput(static_cast<uint32_t>(4 + valid), kTileKeys * kWidth);
-    kernels.transpose_tile(rows.data(), kWidth, valid, keys.data());
-    kernels.attend({keys.data(), rows.data(), kWidth, kWidth, kRank, valid, 0.125f, queries.data(),
-                    kHeads, maxima.data(), sums.data(), context.data()});
+        FixedInput(static_cast<uint32_t>(4 + count), kTileKeys * kWidth);
+    std::vector<const std::byte*> entries;
+    for (size_t i = 0; i < count; ++i) {
+      entries.push_back(reinterpret_cast<const std::byte*>(rows.data() + i * kWidth));
+    }
+    const AttendEntries tile{entries.data(), Dtype::kF32, count, kWidth};
+    std::vector<float> weights(count * kHeadLanes);
+    kernels.attend_scores(tile, queries.data(), 0.125f, weights.data());
+    kernels.attend_weights(count, weights.data(), maxima.data(), sums.data(), factors.data());
+    kernels.attend_values(tile, weights.data(), count == kTileKeys ? nullptr : factors.data(), 0,
+                          kRank, context.data());
   }
+  maxima.resize(kHeads);
+  sums.resize(kHeads);
+  std::vector<float> by_head(kHeadLanes * kRank);
+  kernels.transpose(context.data(), kHeadLanes, kRank, by_head.data(), kRank);
+  by_head.resize(kHeads * kRank);
   hash.Add(maxima);
   hash.Add(sums);
-  hash.Add(context);
+  hash.Add(by_head);
 }
 
 void AddIndexScores(const KernelTable& kernels, OutputHash& hash) {
@@ -107,10 +121,15 @@ void AddIndexScores(const KernelTable& kernels, OutputHash& hash) {
   constexpr size_t kHeads = 6;
   const std::vector<float> queries = FixedInput(7, kHeads * kWidth);
   const std::vector<float> weights = FixedInput(8, kHeads);
-  const std::vector<float> keys = FixedInput(9, kWidth * kTileKeys);
+  std::vector<float> keys(kTileKeys * kWidth);
+  kernels.transpose(FixedInput(9, kWidth * kTileKeys).data(), kTileKeys, kWidth, keys.data(),
+                    kWidth);
+  const auto* entries = reinterpret_cast<const std::byte*>(keys.data());
   std::vector<float> scores(kTileKeys);
-  kernels.index_scores(
-      {keys.data(), kWidth, queries.data(), weights.data(), kHeads, 0.125f, scores.data()});
+  std::vector<float> columns(kWidth * kPanelOutputs);
+  kernels.index_scores({entries, Dtype::kF32, kWidth, kTileKeys, entries, queries.data(),
+                        weights.data(), 1, kHeads, 0.125f, scores.data(), kTileKeys,
+                        columns.data()});
   hash.Add(scores);
 }
 

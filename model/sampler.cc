@@ -164,7 +164,7 @@ std::vector<TokenLogprob> LikeliestTokens(std::span<const float> logits, size_t 
 }
 
 float LogprobOf(std::span<const float> logits, uint32_t id) {
-  const float maximum = *std::max_element(logits.begin(), logits.end());
+  const float maximum = FastestKernels().largest(logits.data(), logits.size());
   return LogProb(logits, maximum, WeightsOver(logits, maximum).sum, id);
 }
 

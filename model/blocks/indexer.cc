@@ -117,19 +117,16 @@ void Indexer::Project(const Exec& exec, size_t rows, const float* x, const float
 void Indexer::ScoreTile(const Exec& exec, std::span<const StepRow> group, size_t first_row,
                         size_t page, size_t stride, IndexerScratch& s,
                         IndexerScratch::Thread& thread) const {
-  thread.tile.resize(2 * kTileKeys * width_);
-  float* tile = thread.tile.data();
-  float* keys = tile + kTileKeys * width_;
+  thread.columns.resize(width_ * kPanelOutputs);
+  const LaneState& lane = *group[0].lane;
+  const size_t last = IndexOf(group.back()) / kTileKeys;
   const size_t count = std::min(kTileKeys, IndexOf(group.back()) + 1 - page * kTileKeys);
-  const float* loaded =
-      WidenEntries(exec, group[0].lane->Page(kIndexKeyStream, slot_, page), count * width_, tile);
-  exec.kernels.transpose_tile(loaded, width_, count, keys);
-  for (size_t r = 0; r < group.size(); ++r) {
-    const size_t row = first_row + r;
-    exec.kernels.index_scores({keys, width_, s.queries.data() + row * heads_ * width_,
-                               s.weights.data() + row * heads_, heads_, score_factor_,
-                               s.scores.data() + r * stride + page * kTileKeys});
-  }
+  exec.kernels.index_scores({lane.Page(kIndexKeyStream, slot_, page), exec.profile.kv, width_,
+                             count, lane.Page(kIndexKeyStream, slot_, std::min(page + 1, last)),
+                             s.queries.data() + first_row * heads_ * width_,
+                             s.weights.data() + first_row * heads_, group.size(), heads_,
+                             score_factor_, s.scores.data() + page * kTileKeys, stride,
+                             thread.columns.data()});
 }
 
 // Rows [begin, end) of one lane, each of which sees more than top_ entries.

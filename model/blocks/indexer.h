@@ -22,7 +22,7 @@ struct IndexerScratch {
   std::vector<float> weights;  // [rows, heads]
   std::vector<float> scores;   // [rows of one lane that share tiles, entries]
   struct Thread {
-    std::vector<float> tile;           // [64, width], then transposed [width, 64]
+    std::vector<float> columns;        // [width, 16], of keys
     std::vector<uint64_t> candidates;  // of SelectLargest
   };
   std::vector<Thread> threads;

@@ -28,12 +28,4 @@ inline void StoreEntry(const Profile& profile, const float* x, size_t size, std:
   for (size_t i = 0; i < size; ++i) halves[i] = NarrowBf16(x[i]);
 }
 
-/// `size` stored elements in f32: the entries themselves, or widened into `buffer`.
-inline const float* WidenEntries(const Exec& exec, const std::byte* entries, size_t size,
-                                 float* buffer) {
-  if (exec.profile.kv == Dtype::kF32) return reinterpret_cast<const float*>(entries);
-  exec.kernels.widen_bf16(reinterpret_cast<const uint16_t*>(entries), size, buffer);
-  return buffer;
-}
-
 }  // namespace expertmesh::model

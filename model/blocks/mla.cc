@@ -14,9 +14,12 @@ namespace expertmesh::model {
 namespace {
 
 constexpr float kLatentNormEps = 1e-6f;  // of q_a and kv_a norms, whatever rms_norm_eps says
-constexpr size_t kGroupRows = 8;         // rows of one lane that share a loaded tile
-constexpr size_t kHeadStep = 4;          // heads are split over threads in multiples of this
 constexpr size_t kTilesAtOnce = 8;       // that the threads share
+constexpr size_t kBlockEntries = 16;     // of a tile, scored by one thread
+constexpr size_t kBlockRanks = 32;       // summed by one thread
+// In multiply-adds of a loop over many values: moving one about, and its exponential.
+constexpr size_t kWorkOfMoving = 8;
+constexpr size_t kWorkOfExp = 16;
 
 // Nothing to add for most models.
 void AddBias(const Exec& exec, const std::vector<float>& bias, float* row) {
@@ -128,179 +131,189 @@ void Mla::Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& 
   });
 }
 
-// Consecutive rows of one lane that share tiles: they see every entry up to their own. Or one row
-// with a selection.
-struct Mla::Group {
-  std::span<const StepRow> rows;
-  std::span<const uint32_t> selected;  // empty = dense
-  const float* queries = nullptr;      // [rows, heads, rank + rope]
-  float* context = nullptr;            // [rows, heads, rank]
-  uint32_t* attended = nullptr;        // [rows]
-
-  // Entries that row r attends to.
-  size_t Visible(size_t r) const {
-    return selected.empty() ? IndexOf(rows[r]) + 1 : selected.size();
-  }
-  // Of the last row, which attends to the most.
-  size_t EntryCount() const { return Visible(rows.size() - 1); }
+// One row and the entries that it attends to.
+struct Mla::Row {
+  const LaneState& lane;
+  std::span<const uint32_t> selected;  // empty = the first `count`
+  size_t count = 0;
+  const float* queries = nullptr;  // [heads, rank + rope]
+  float* context = nullptr;        // [heads, rank]
 };
 
-// Up to 64 entries of a group by rank, in f32.
-struct Mla::Tile {
-  size_t index = 0;
-  const float* rows = nullptr;  // [64, rank + rope]
-  const float* keys = nullptr;  // [rank + rope, 64]
-};
-
-// Tile `tile_index` of the group's entries by rank, in f32 [count, rank + rope].
-const float* Mla::LoadTile(const Exec& exec, const Group& group, size_t tile_index, size_t count,
-                           float* tile) const {
-  const size_t width = rank_ + rope_;
-  const LaneState& lane = *group.rows[0].lane;
-  if (group.selected.empty()) {
-    return WidenEntries(exec, lane.Page(kLatentStream, layer_, tile_index), count * width, tile);
+// Attends with one row, some tiles at a time: scores of blocks of entries, weights tile by tile,
+// then sums of blocks of ranks. Neither the threads nor the number of tiles change a bit.
+class Mla::RowPass {
+ public:
+  RowPass(const Mla& mla, const Exec& exec, const Row& row, AttendScratch& scratch)
+      : m_(mla),
+        exec_(exec),
+        row_(row),
+        s_(scratch),
+        width_(mla.rank_ + mla.rope_),
+        groups_((mla.heads_ + kHeadLanes - 1) / kHeadLanes) {
+    const size_t lanes = groups_ * kHeadLanes;
+    s_.queries.resize(lanes * width_);
+    s_.context.resize(lanes * m_.rank_);
+    s_.maxima.resize(lanes);
+    s_.sums.resize(lanes);
+    s_.scores.resize(kTilesAtOnce * kTileKeys * lanes);
+    s_.factors.resize(kTilesAtOnce * lanes);
+    s_.entries.resize(kTilesAtOnce * kTileKeys);
   }
-  for (size_t i = 0; i < count; ++i) {
-    const uint32_t index = group.selected[tile_index * kTileKeys + i];
-    float* to = tile + i * width;
-    const float* entry = WidenEntries(exec, lane.At(kLatentStream, layer_, index), width, to);
-    if (entry != to) std::copy_n(entry, width, to);
-  }
-  return tile;
-}
 
-// One maximum and one sum per row and head, [rows, heads] each, of the entries so far.
-struct Mla::Softmax {
-  float* maxima;
-  float* sums;
-};
-
-void Mla::StartGroup(const Group& group, Softmax softmax) const {
-  const size_t rows = group.rows.size();
-  std::fill_n(softmax.maxima, rows * heads_, -std::numeric_limits<float>::infinity());
-  std::fill_n(softmax.sums, rows * heads_, 0.0f);
-  std::fill_n(group.context, rows * heads_ * rank_, 0.0f);
-  for (size_t r = 0; r < rows; ++r) group.attended[r] = static_cast<uint32_t>(group.Visible(r));
-}
-
-// Online softmax over one tile for heads [head_begin, head_end). Tiles come in ascending order.
-void Mla::AttendTile(const Exec& exec, const Group& group, Softmax softmax, const Tile& tile,
-                     size_t head_begin, size_t head_end) const {
-  const size_t width = rank_ + rope_;
-  for (size_t r = 0; r < group.rows.size(); ++r) {
-    const size_t visible = group.Visible(r);
-    if (visible <= tile.index * kTileKeys) continue;
-    const size_t valid = std::min(kTileKeys, visible - tile.index * kTileKeys);
-    const size_t head = r * heads_ + head_begin;
-    exec.kernels.attend({tile.keys, tile.rows, width, width, rank_, valid, scale_,
-                         group.queries + head * width, head_end - head_begin, softmax.maxima + head,
-                         softmax.sums + head, group.context + head * rank_});
-  }
-}
-
-void Mla::EndGroup(const Exec& exec, const Group& group, Softmax softmax, size_t head_begin,
-                   size_t head_end) const {
-  for (size_t r = 0; r < group.rows.size(); ++r) {
-    float* context = group.context + (r * heads_ + head_begin) * rank_;
-    for (size_t h = 0; h < head_end - head_begin; ++h) {
-      float* row = context + h * rank_;
-      exec.kernels.scale(1.0f / softmax.sums[r * heads_ + head_begin + h], row, rank_, row);
+  void Run() {
+    ForGroups(kWorkOfMoving * width_ * kHeadLanes, [&](size_t g) { Start(g); });
+    const size_t all = (row_.count + kTileKeys - 1) / kTileKeys;
+    for (first_ = 0; first_ < all; first_ += kTilesAtOnce) {
+      count_ = std::min(kTilesAtOnce, all - first_);
+      FindEntries();
+      Score();
+      ForGroups(count_ * kTileKeys * kHeadLanes * kWorkOfExp, [&](size_t g) { Weigh(g); });
+      Sum();
     }
-    RoundActivations(exec.kernels, exec.profile, context, (head_end - head_begin) * rank_);
+    ForGroups(kWorkOfMoving * m_.rank_ * kHeadLanes, [&](size_t g) { End(g); });
   }
-}
 
-// Tile `index` of the group, widened and transposed into `scratch` [2, 64, rank + rope].
-Mla::Tile Mla::ReadTile(const Exec& exec, const Group& group, size_t index, float* scratch) const {
-  const size_t width = rank_ + rope_;
-  const size_t count = std::min(kTileKeys, group.EntryCount() - index * kTileKeys);
-  float* keys = scratch + kTileKeys * width;
-  const float* rows = LoadTile(exec, group, index, count, scratch);
-  exec.kernels.transpose_tile(rows, width, count, keys);
-  return {index, rows, keys};
-}
-
-// A group on one thread.
-void Mla::AttendGroup(const Exec& exec, const Group& group, std::vector<float>& scratch) const {
-  const size_t tile_size = 2 * kTileKeys * (rank_ + rope_);
-  const size_t softmax_size = kGroupRows * heads_;
-  scratch.resize(tile_size + 2 * softmax_size);
-  const Softmax softmax{scratch.data() + tile_size, scratch.data() + tile_size + softmax_size};
-  StartGroup(group, softmax);
-  for (size_t t = 0; t * kTileKeys < group.EntryCount(); ++t) {
-    AttendTile(exec, group, softmax, ReadTile(exec, group, t, scratch.data()), 0, heads_);
-  }
-  EndGroup(exec, group, softmax, 0, heads_);
-}
-
-// A group on all threads: they share its tiles, then its heads, some tiles at a time. The bits do
-// not depend on it.
-void Mla::AttendTogether(const Exec& exec, const Group& group, std::vector<float>& scratch) const {
-  const size_t tile_size = 2 * kTileKeys * (rank_ + rope_);
-  const size_t softmax_size = kGroupRows * heads_;
-  scratch.resize(kTilesAtOnce * tile_size + 2 * softmax_size);
-  float* sums = scratch.data() + kTilesAtOnce * tile_size;
-  const Softmax softmax{sums, sums + softmax_size};
-  StartGroup(group, softmax);
-  const size_t tile_count = (group.EntryCount() + kTileKeys - 1) / kTileKeys;
-  const size_t head_items = (heads_ + kHeadStep - 1) / kHeadStep;
-  std::array<Tile, kTilesAtOnce> tiles;
-  for (size_t first = 0; first < tile_count; first += kTilesAtOnce) {
-    const size_t count = std::min(kTilesAtOnce, tile_count - first);
-    // Moving a value about takes as long as some multiply-adds of others.
-    exec.pool.ParallelFor(count, GrainFor(8 * tile_size), [&](size_t begin, size_t end, int) {
-      for (size_t t = begin; t < end; ++t) {
-        tiles[t] = ReadTile(exec, group, first + t, scratch.data() + t * tile_size);
-      }
-    });
-    const size_t work = count * tile_size * group.rows.size() * kHeadStep;
-    exec.pool.ParallelFor(head_items, GrainFor(work), [&](size_t begin, size_t end, int) {
-      const size_t head_end = std::min(heads_, end * kHeadStep);
-      for (size_t t = 0; t < count; ++t) {
-        AttendTile(exec, group, softmax, tiles[t], begin * kHeadStep, head_end);
-      }
-      if (first + count == tile_count) EndGroup(exec, group, softmax, begin * kHeadStep, head_end);
+ private:
+  // Body: void(size_t group), of sixteen heads.
+  template <class Body>
+  void ForGroups(size_t work, const Body& body) const {
+    exec_.pool.ParallelFor(groups_, GrainFor(work), [&](size_t begin, size_t end, int) {
+      for (size_t g = begin; g < end; ++g) body(g);
     });
   }
-}
+  float* Scores(size_t tile, size_t group) const {
+    return s_.scores.data() + (tile * groups_ + group) * kTileKeys * kHeadLanes;
+  }
+  float* Factors(size_t tile, size_t group) const {
+    return s_.factors.data() + (tile * groups_ + group) * kHeadLanes;
+  }
 
+  // Queries as the kernels take them; no entry was seen yet.
+  void Start(size_t group) const {
+    const size_t first = group * kHeadLanes;
+    exec_.kernels.transpose(row_.queries + first * width_, width_,
+                            std::min(kHeadLanes, m_.heads_ - first),
+                            s_.queries.data() + first * width_, kHeadLanes);
+    std::fill_n(s_.maxima.data() + first, kHeadLanes, -std::numeric_limits<float>::infinity());
+    std::fill_n(s_.sums.data() + first, kHeadLanes, 0.0f);
+  }
+
+  // Of the tiles in hand, wherever they lie.
+  void FindEntries() {
+    for (size_t t = 0; t < count_; ++t) {
+      const size_t first = (first_ + t) * kTileKeys;
+      const std::byte** entries = s_.entries.data() + t * kTileKeys;
+      const size_t count = std::min(kTileKeys, row_.count - first);
+      for (size_t i = 0; i < count; ++i) {
+        const size_t index = row_.selected.empty() ? first + i : row_.selected[first + i];
+        entries[i] = row_.lane.At(kLatentStream, m_.layer_, index);
+      }
+      tiles_[t] = {entries, exec_.profile.kv, count, width_};
+    }
+  }
+
+  void Score() const {
+    const size_t size = count_ < kTilesAtOnce ? kBlockEntries : kTileKeys;
+    const size_t blocks = count_ * kTileKeys / size;
+    const auto score = [&](size_t block, size_t group) {
+      const size_t tile = block * size / kTileKeys;
+      const size_t entry = block * size % kTileKeys;
+      AttendEntries part = tiles_[tile];
+      if (entry >= part.count) return;
+      part.entries += entry;
+      part.count = std::min(size, part.count - entry);
+      exec_.kernels.attend_scores(part, s_.queries.data() + group * kHeadLanes * width_, m_.scale_,
+                                  Scores(tile, group) + entry * kHeadLanes);
+    };
+    exec_.pool.ParallelFor(blocks * groups_, GrainFor(size * width_ * kHeadLanes),
+                           [&](size_t begin, size_t end, int) {
+                             for (size_t i = begin; i < end; ++i) score(i / groups_, i % groups_);
+                           });
+  }
+
+  void Weigh(size_t group) const {
+    float* maxima = s_.maxima.data() + group * kHeadLanes;
+    float* sums = s_.sums.data() + group * kHeadLanes;
+    for (size_t t = 0; t < count_; ++t) {
+      exec_.kernels.attend_weights(tiles_[t].count, Scores(t, group), maxima, sums,
+                                   Factors(t, group));
+    }
+  }
+
+  void Sum() const {
+    const size_t blocks = (m_.rank_ + kBlockRanks - 1) / kBlockRanks;
+    const auto sum = [&](size_t group, size_t rank) {
+      float* context = s_.context.data() + group * kHeadLanes * m_.rank_;
+      for (size_t t = 0; t < count_; ++t) {
+        const float* factors = first_ + t == 0 ? nullptr : Factors(t, group);
+        exec_.kernels.attend_values(tiles_[t], Scores(t, group), factors, rank,
+                                    std::min(rank + kBlockRanks, m_.rank_), context);
+      }
+    };
+    exec_.pool.ParallelFor(blocks * groups_,
+                           GrainFor(count_ * kTileKeys * kBlockRanks * kHeadLanes),
+                           [&](size_t begin, size_t end, int) {
+                             for (size_t i = begin; i < end; ++i)
+                               sum(i / blocks, i % blocks * kBlockRanks);
+                           });
+  }
+
+  void End(size_t group) const {
+    const size_t first = group * kHeadLanes;
+    const size_t count = std::min(kHeadLanes, m_.heads_ - first);
+    float* turned = s_.queries.data() + first * width_;  // the queries are of no more use
+    exec_.kernels.transpose(s_.context.data() + first * m_.rank_, kHeadLanes, m_.rank_, turned,
+                            width_);
+    float* context = row_.context + first * m_.rank_;
+    for (size_t h = 0; h < count; ++h) {
+      exec_.kernels.scale(1.0f / s_.sums[first + h], turned + h * width_, m_.rank_,
+                          context + h * m_.rank_);
+    }
+    RoundActivations(exec_.kernels, exec_.profile, context, count * m_.rank_);
+  }
+
+  const Mla& m_;
+  const Exec& exec_;
+  const Row& row_;
+  AttendScratch& s_;
+  const size_t width_;
+  const size_t groups_;  // of sixteen heads
+  // The tiles in hand.
+  size_t first_ = 0;
+  size_t count_ = 0;
+  std::array<AttendEntries, kTilesAtOnce> tiles_;
+};
+
+// Many rows: each on one thread. Few: one after another, each on all.
 void Mla::AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selection& selection,
                     MlaScratch& s) const {
   const size_t width = rank_ + rope_;
   s.context.resize(rows.size() * heads_ * rank_);
   s.attended.resize(rows.size());
   s.threads.resize(static_cast<size_t>(exec.pool.threads()));
-  std::vector<Group> groups;
-  size_t keys = 0;
-  for (size_t r = 0; r < rows.size();) {
-    Group group{rows.subspan(r, 1),
-                {},
-                s.absorbed.data() + r * heads_ * width,
-                s.context.data() + r * heads_ * rank_,
-                s.attended.data() + r};
-    size_t end = r + 1;
-    if (!selection.IsDense(r)) {
-      group.selected = selection.Of(r);
-    } else {
-      while (end < rows.size() && end - r < kGroupRows && rows[end].lane == rows[r].lane &&
-             selection.IsDense(end)) {
-        ++end;
-      }
-      group.rows = rows.subspan(r, end - r);
-    }
-    keys += group.EntryCount() * group.rows.size();
-    groups.push_back(group);
-    r = end;
+  size_t entries = 0;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const size_t count = selection.IsDense(r) ? IndexOf(rows[r]) + 1 : selection.Of(r).size();
+    s.attended[r] = static_cast<uint32_t>(count);
+    entries += count;
   }
-  if (groups.size() < 2 * s.threads.size()) {
-    for (const Group& group : groups) AttendTogether(exec, group, s.threads.front());
+  const auto attend = [&](const Exec& with, size_t r, AttendScratch& scratch) {
+    const Row row{*rows[r].lane,
+                  selection.IsDense(r) ? std::span<const uint32_t>() : selection.Of(r),
+                  s.attended[r], s.absorbed.data() + r * heads_ * width,
+                  s.context.data() + r * heads_ * rank_};
+    RowPass(*this, with, row, scratch).Run();
+  };
+  if (rows.size() < 2 * s.threads.size()) {
+    for (size_t r = 0; r < rows.size(); ++r) attend(exec, r, s.threads.front());
     return;
   }
-  const size_t work = keys * heads_ * 2 * width / groups.size();
-  exec.pool.ParallelFor(groups.size(), GrainFor(work), [&](size_t begin, size_t end, int thread) {
-    for (size_t g = begin; g < end; ++g) {
-      AttendGroup(exec, groups[g], s.threads[static_cast<size_t>(thread)]);
-    }
+  const size_t work = entries * heads_ * 2 * width / rows.size();
+  exec.pool.ParallelFor(rows.size(), GrainFor(work), [&](size_t begin, size_t end, int thread) {
+    base::ThreadPool alone(1);
+    const Exec serial{exec.kernels, exec.profile, alone};
+    for (size_t r = begin; r < end; ++r) attend(serial, r, s.threads[static_cast<size_t>(thread)]);
   });
 }
 

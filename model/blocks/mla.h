@@ -18,6 +18,17 @@
 
 namespace expertmesh::model {
 
+/// Buffers of a row that attends; H: its heads, rounded up to sixteen, sixteen lanes last.
+struct AttendScratch {
+  std::vector<float> queries;             // [H/16, rank + rope, 16]
+  std::vector<float> context;             // [H/16, rank, 16]
+  std::vector<float> maxima;              // [H], running
+  std::vector<float> sums;                // [H], running
+  std::vector<float> scores;              // [tiles, H/16, 64, 16], then weights
+  std::vector<float> factors;             // [tiles, H]
+  std::vector<const std::byte*> entries;  // [tiles, 64]
+};
+
 /// Buffers of one step, kept between steps. One per model; used by one step at a time.
 struct MlaScratch {
   std::vector<float> projected;     // [rows, q_rank + rank + rope]
@@ -28,8 +39,7 @@ struct MlaScratch {
   std::vector<float> context;       // [rows, heads, rank]
   std::vector<float> values;        // [rows, heads·value]
   std::vector<uint32_t> attended;   // [rows], cache entries read
-  std::vector<std::vector<float>>
-      threads;  // per thread: tiles, transposed tiles, running maxima and sums
+  std::vector<AttendScratch> threads;
 };
 
 /// One layer's attention. Immutable after Load.
@@ -53,21 +63,10 @@ class Mla {
                           const std::string& prefix);
   void WriteEntry(const Exec& exec, const StepRow& row, const float* turns, float* latent) const;
   void Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& s) const;
-  struct Group;
+  struct Row;
+  class RowPass;
   void AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selection& selection,
                  MlaScratch& s) const;
-  struct Softmax;
-  struct Tile;
-  void StartGroup(const Group& group, Softmax softmax) const;
-  void AttendTile(const Exec& exec, const Group& group, Softmax softmax, const Tile& tile,
-                  size_t head_begin, size_t head_end) const;
-  void EndGroup(const Exec& exec, const Group& group, Softmax softmax, size_t head_begin,
-                size_t head_end) const;
-  Tile ReadTile(const Exec& exec, const Group& group, size_t index, float* scratch) const;
-  void AttendGroup(const Exec& exec, const Group& group, std::vector<float>& scratch) const;
-  void AttendTogether(const Exec& exec, const Group& group, std::vector<float>& scratch) const;
-  const float* LoadTile(const Exec& exec, const Group& group, size_t tile_index, size_t count,
-                        float* tile) const;
 
   uint32_t layer_ = 0;
   size_t heads_ = 0;

@@ -15,6 +15,7 @@ namespace expertmesh::model {
 
 inline constexpr size_t kPanelOutputs = 16;       // outputs of one packed panel
 inline constexpr size_t kTileKeys = 64;           // keys of one attention tile
+inline constexpr size_t kHeadLanes = 16;          // heads that attend together
 inline constexpr float kInt8AmaxMin = 0x1p-100f;  // rows below it would have no finite 1 / scale
 
 /// y[row][o] = Σ_k w[o][k] · x[row][k] for the outputs of some panels.
@@ -42,33 +43,31 @@ struct Int8LinearTask {
   const float* factors = nullptr;  // [rows]; if given, y = factor · y, rounded once more
 };
 
-/// One tile of the online softmax of one row, for some heads (docs/formats.md §1.3, absorbed form).
-struct AttendTask {
-  const float* keys = nullptr;    // [width][64], transposed tile; width = rank + rope dims
-  const float* values = nullptr;  // [64], value_stride floats apart; first `rank` are used
-  size_t value_stride = 0;
-  size_t width = 0;
-  size_t rank = 0;
-  size_t valid = 0;  // keys of this tile that the row may see, 1..64
-  float scale = 0;
-  const float* queries = nullptr;  // [heads][width]
-  size_t heads = 0;
-  float* maxima = nullptr;   // [heads], −inf before the first tile
-  float* sums = nullptr;     // [heads], 0 before the first tile
-  float* context = nullptr;  // [heads][rank], 0 before the first tile; not yet divided by sums
+/// Cache entries that sixteen heads of one row attend to: some of one tile.
+struct AttendEntries {
+  const std::byte* const* entries = nullptr;  // [count] of [width]; anywhere
+  Dtype dtype = Dtype::kF32;                  // f32 or bf16
+  size_t count = 0;                           // 1 … 64
+  size_t width = 0;                           // rank + rope dims
 };
 
-/// Scores of one tile of index keys for one row (docs/formats.md §2.2):
+/// Scores of one page of index keys for some rows (docs/formats.md §2.2):
 /// scores[s] = factor · Σ_h weights[h] · relu(query_h · key_s), heads in ascending order, and −0
 /// made +0. A NaN stays one.
 struct IndexTask {
-  const float* keys = nullptr;  // [width][64], transposed tile
+  const std::byte* keys = nullptr;  // [count][width] of dtype
+  Dtype dtype = Dtype::kF32;        // f32 or bf16
   size_t width = 0;
-  const float* queries = nullptr;  // [heads][width]
-  const float* weights = nullptr;  // [heads]
+  size_t count = 0;                 // 1 … 64
+  const std::byte* next = nullptr;  // [count][width], keys that will be wanted soon; or `keys`
+  const float* queries = nullptr;   // [rows][heads][width]
+  const float* weights = nullptr;   // [rows][heads]
+  size_t rows = 0;
   size_t heads = 0;
   float factor = 0;
-  float* scores = nullptr;  // [64]; those behind the last key mean nothing
+  float* scores = nullptr;  // [rows], score_stride floats apart; [count]
+  size_t score_stride = 0;
+  float* columns = nullptr;  // [width][16], scratch
 };
 
 struct KernelTable {
@@ -92,10 +91,23 @@ struct KernelTable {
   void (*add)(const float* a, const float* b, size_t n, float* out);
   /// out = factor · x; out may be x.
   void (*scale)(float factor, const float* x, size_t n, float* out);
-  /// keys [width][64] = the transpose of rows [64][width]; columns past `count` are left as they
-  /// are.
-  void (*transpose_tile)(const float* rows, size_t width, size_t count, float* keys);
-  void (*attend)(const AttendTask& task);
+  /// columns [width], `stride` floats apart = the transpose of rows [count][width]; what lies
+  /// behind the first `count` of a column is left as it is.
+  void (*transpose)(const float* rows, size_t width, size_t count, float* columns, size_t stride);
+  /// The online softmax of sixteen heads of one row, tile by tile (docs/formats.md §1.3, absorbed
+  /// form), the heads in the last index of every array. First
+  /// scores [count][16] = scale · query_h · entry, queries [width][16];
+  void (*attend_scores)(const AttendEntries& entries, const float* queries, float scale,
+                        float* scores);
+  /// then, of a whole tile, scores become weights e^(score − maximum). maxima [16] are −inf and
+  /// sums [16] 0 before the first tile; factors [16] is what earlier tiles' sums are to be scaled
+  /// with;
+  void (*attend_weights)(size_t count, float* scores, float* maxima, float* sums, float* factors);
+  /// then context [rank][16] = factors · context + Σ weights · entry for the ranks [begin, end),
+  /// without the first term in the first tile, where factors are null; not yet divided by sums.
+  /// `entries` is the whole tile.
+  void (*attend_values)(const AttendEntries& entries, const float* weights, const float* factors,
+                        size_t begin, size_t end, float* context);
   void (*index_scores)(const IndexTask& task);
   /// Σ a·b; 16 strided partial sums, then a fixed tree.
   float (*dot)(const float* a, const float* b, size_t n);

@@ -48,6 +48,8 @@ void BindTo(int cpu) {
   sched_setaffinity(0, sizeof(set), &set);
 }
 
+}  // namespace
+
 std::vector<int> AllowedCpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -58,8 +60,6 @@ std::vector<int> AllowedCpus() {
   }
   return cpus;
 }
-
-}  // namespace
 
 ComputeThreads OnePerCpu(int count) {
   const std::vector<int> allowed = AllowedCpus();

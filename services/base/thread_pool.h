@@ -18,6 +18,9 @@ struct ComputeThreads {
   std::vector<int> cpus = {};  // empty: where the kernel likes; else one per thread
 };
 
+/// The CPUs that the calling thread may use, ascending.
+std::vector<int> AllowedCpus();
+
 /// `count` threads, each on a CPU of its own if this process may use just so many; else unbound.
 ComputeThreads OnePerCpu(int count);
 

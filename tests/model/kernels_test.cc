@@ -138,7 +138,7 @@ TEST_P(KernelTest, TransposesATile) {
     for (const size_t count : {1, 3, 22, 64}) {
       const std::vector<float> rows = Random(count * width, width);
       std::vector<float> keys(width * kTileKeys, 99.0f);
-      kernels().transpose_tile(rows.data(), width, count, keys.data());
+      kernels().transpose(rows.data(), width, count, keys.data(), kTileKeys);
       for (size_t d = 0; d < width; ++d) {
         for (size_t s = 0; s < kTileKeys; ++s) {
           EXPECT_EQ(keys[d * kTileKeys + s], s < count ? rows[s * width + d] : 99.0f);
@@ -168,31 +168,144 @@ std::vector<double> PlainAttention(std::span<const float> q, std::span<const flo
   return out;
 }
 
-TEST_P(KernelTest, AttendIsSoftmaxAttention) {
-  for (const size_t rank : {7, 32, 87, 128}) {
-    constexpr size_t kHeads = 5;
-    constexpr size_t kKeys = 150;  // two full tiles and one of 22
-    const size_t width = rank + 6;
-    const std::vector<float> q = Random(kHeads * width, 1);
-    std::vector<float> rows = Random(3 * kTileKeys * width, 2);
-    std::fill(rows.begin() + static_cast<std::ptrdiff_t>(kKeys * width), rows.end(), std::nanf(""));
-    std::vector<float> maxima(kHeads, -std::numeric_limits<float>::infinity());
-    std::vector<float> sums(kHeads, 0.0f);
-    std::vector<float> context(kHeads * rank, 0.0f);
-    std::vector<float> keys(width * kTileKeys,
-                            std::nanf(""));  // what is not visible must not count
-    for (size_t first = 0; first < kKeys; first += kTileKeys) {
-      const float* tile = rows.data() + first * width;
-      const size_t valid = std::min(kTileKeys, kKeys - first);
-      kernels().transpose_tile(tile, width, valid, keys.data());
-      kernels().attend({keys.data(), tile, width, width, rank, valid, 0.2f, q.data(), kHeads,
-                        maxima.data(), sums.data(), context.data()});
+// Some heads at entries that lie anywhere, as tiles of 64.
+class AttendCase {
+ public:
+  AttendCase(const KernelTable& kernels, size_t rank, Dtype dtype)
+      : kernels_(kernels), rank_(rank), width_(rank + 6), dtype_(dtype) {
+    std::vector<float> rows = Random(kCount * width_, 2);
+    if (dtype == Dtype::kBf16) {
+      for (float& value : rows) value = RoundBf16(value);
     }
-    for (size_t h = 0; h < kHeads; ++h) {
-      const auto expected =
-          PlainAttention(std::span(q).subspan(h * width, width), rows, width, rank, kKeys, 0.2f);
-      for (size_t r = 0; r < rank; ++r)
-        EXPECT_NEAR(context[h * rank + r] / sums[h], expected[r], 2e-5);
+    rows_ = rows;
+    halves_.resize(rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) halves_[i] = NarrowBf16(rows[i]);
+    kernels.transpose(queries_by_head().data(), width_, kHeads, queries_.data(), kHeadLanes);
+  }
+
+  static constexpr size_t kHeads = 5;
+  static constexpr size_t kCount = 150;  // two full tiles and one of 22
+  static constexpr float kScale = 0.2f;
+
+  std::vector<float> queries_by_head() const { return Random(kHeads * width_, 1); }
+  const std::vector<float>& rows() const { return rows_; }
+  size_t width() const { return width_; }
+
+  // context [rank][16], divided; scores in blocks of `entries`, sums in blocks of `ranks`.
+  std::vector<float> Attend(size_t entries, size_t ranks) const {
+    std::vector<float> maxima(kHeadLanes, -std::numeric_limits<float>::infinity());
+    std::vector<float> sums(kHeadLanes, 0.0f);
+    std::vector<float> factors(kHeadLanes);
+    std::vector<float> context(rank_ * kHeadLanes, std::nanf(""));  // the first tile sets it
+    for (size_t first = 0; first < kCount; first += kTileKeys) {
+      const size_t count = std::min(kTileKeys, kCount - first);
+      std::vector<const std::byte*> tile;
+      for (size_t i = 0; i < count; ++i) tile.push_back(At(first + i));
+      std::vector<float> weights(count * kHeadLanes);
+      for (size_t i = 0; i < count; i += entries) {
+        kernels_.attend_scores({tile.data() + i, dtype_, std::min(entries, count - i), width_},
+                               queries_.data(), kScale, weights.data() + i * kHeadLanes);
+      }
+      kernels_.attend_weights(count, weights.data(), maxima.data(), sums.data(), factors.data());
+      for (size_t r = 0; r < rank_; r += ranks) {
+        kernels_.attend_values({tile.data(), dtype_, count, width_}, weights.data(),
+                               first == 0 ? nullptr : factors.data(), r, std::min(rank_, r + ranks),
+                               context.data());
+      }
+    }
+    for (size_t r = 0; r < rank_; ++r) {
+      for (size_t h = 0; h < kHeadLanes; ++h) context[r * kHeadLanes + h] /= sums[h];
+    }
+    return context;
+  }
+
+ private:
+  const std::byte* At(size_t row) const {
+    return dtype_ == Dtype::kF32
+               ? reinterpret_cast<const std::byte*>(rows_.data() + row * width_)
+               : reinterpret_cast<const std::byte*>(halves_.data() + row * width_);
+  }
+
+  const KernelTable& kernels_;
+  const size_t rank_;
+  const size_t width_;
+  const Dtype dtype_;
+  std::vector<float> rows_;
+  std::vector<uint16_t> halves_;
+  std::vector<float> queries_ = std::vector<float>(width_ * kHeadLanes);
+};
+
+TEST_P(KernelTest, AttendIsSoftmaxAttention) {
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16}) {
+    for (const size_t rank : {7, 32, 87, 128}) {
+      const AttendCase one(kernels(), rank, dtype);
+      const std::vector<float> context = one.Attend(kTileKeys, rank);
+      const std::vector<float> queries = one.queries_by_head();
+      for (size_t h = 0; h < AttendCase::kHeads; ++h) {
+        const auto expected =
+            PlainAttention(std::span(queries).subspan(h * one.width(), one.width()), one.rows(),
+                           one.width(), rank, AttendCase::kCount, AttendCase::kScale);
+        for (size_t r = 0; r < rank; ++r) {
+          EXPECT_NEAR(context[r * kHeadLanes + h], expected[r], 2e-5);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(KernelTest, AttendGivesTheSameBitsHoweverItIsCut) {
+  for (const size_t rank : {7, 87, 128}) {
+    const AttendCase here(kernels(), rank, Dtype::kBf16);
+    const AttendCase there(*AvailableKernels().back(), rank, Dtype::kBf16);
+    const std::vector<float> whole = there.Attend(kTileKeys, rank);
+    const auto same = [&](const std::vector<float>& context) {
+      for (size_t r = 0; r < rank; ++r) {
+        for (size_t h = 0; h < AttendCase::kHeads; ++h) {
+          ASSERT_EQ(context[r * kHeadLanes + h], whole[r * kHeadLanes + h]) << r << " " << h;
+        }
+      }
+    };
+    same(here.Attend(kTileKeys, rank));
+    same(here.Attend(16, 32));
+    same(here.Attend(5, 3));
+  }
+}
+
+TEST_P(KernelTest, IndexScoresAreWeightedPositiveProducts) {
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16}) {
+    for (const size_t width : {7, 16, 43, 128}) {
+      for (const size_t count : {1, 16, 22, 64}) {
+        constexpr size_t kRows = 2;
+        constexpr size_t kHeads = 11;
+        std::vector<float> keys = Random(kTileKeys * width, 3);
+        if (dtype == Dtype::kBf16) {
+          for (float& key : keys) key = RoundBf16(key);
+        }
+        std::vector<uint16_t> halves;
+        for (const float key : keys) halves.push_back(NarrowBf16(key));
+        const auto* stored = dtype == Dtype::kF32
+                                 ? reinterpret_cast<const std::byte*>(keys.data())
+                                 : reinterpret_cast<const std::byte*>(halves.data());
+        const std::vector<float> queries = Random(kRows * kHeads * width, 4);
+        const std::vector<float> weights = Random(kRows * kHeads, 5);
+        std::vector<float> scores(kRows * kTileKeys, 99.0f);
+        std::vector<float> columns(width * 16, std::nanf(""));
+        kernels().index_scores({stored, dtype, width, count, stored, queries.data(), weights.data(),
+                                kRows, kHeads, 0.125f, scores.data(), kTileKeys, columns.data()});
+        for (size_t r = 0; r < kRows; ++r) {
+          for (size_t s = 0; s < kTileKeys; ++s) {
+            float sum = 0;
+            for (size_t h = 0; h < kHeads; ++h) {
+              float dot = 0;
+              for (size_t d = 0; d < width; ++d) {
+                dot = std::fma(keys[s * width + d], queries[(r * kHeads + h) * width + d], dot);
+              }
+              sum += weights[r * kHeads + h] * std::max(dot, 0.0f);
+            }
+            EXPECT_EQ(scores[r * kTileKeys + s], s < count ? 0.125f * sum : 99.0f) << s;
+          }
+        }
+      }
     }
   }
 }

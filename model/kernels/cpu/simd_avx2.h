@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kRowBlock = 5;
 constexpr int kPanelBlock = 1;
-constexpr int kHeadBlock = 1;
+constexpr int kChainBlock = 4;  // sums that attention keeps in registers
 
 struct F16 {
   __m256 lo;
@@ -38,6 +38,7 @@ inline F16 Fma(F16 a, F16 b, F16 c) {
 // Four by four do.
 constexpr bool kTransposesSixteen = false;
 inline void TransposeSixteen(const float*, size_t, float*, size_t) {}
+inline void TransposeSixteenBf16(const uint16_t*, size_t, const uint16_t*, float*, size_t) {}
 
 }  // namespace
 }  // namespace expertmesh::model

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kRowBlock = 1;
 constexpr int kPanelBlock = 1;
-constexpr int kHeadBlock = 1;
+constexpr int kChainBlock = 1;  // sums that attention keeps in registers
 
 struct F16 {
   float v[16];
@@ -55,6 +55,7 @@ inline F16 Fma(const F16& a, const F16& b, const F16& c) {
 // Four by four do.
 constexpr bool kTransposesSixteen = false;
 inline void TransposeSixteen(const float*, size_t, float*, size_t) {}
+inline void TransposeSixteenBf16(const uint16_t*, size_t, const uint16_t*, float*, size_t) {}
 
 }  // namespace
 }  // namespace expertmesh::model

@@ -118,17 +118,6 @@ TEST(ThreadPool, LoopsEndWithoutAThreadThatDoesNotCome) {
   close(g_release[1]);
 }
 
-std::vector<int> AllowedCpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof(set), &set);
-  std::vector<int> cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-  }
-  return cpus;
-}
-
 TEST(ThreadPool, EachThreadStaysOnItsCpu) {
   // On a thread of its own: the caller is bound too, for good.
   std::thread([] {
