@@ -253,7 +253,7 @@ void LoadedSlice::ComputeUnit(const ExpertBatch& batch, const RowBlock& block, c
   for (size_t i = 0; i < count; ++i) {
     t.factors[i] = batch.expert_weights[block.entry_begin + scratch_.order[unit.begin + i]];
   }
-  if (expert.down.dtype == Dtype::kInt8) {
+  if (IsInt8Weight(expert.down.dtype)) {
     const size_t row_bytes = Int8RowBytes(hidden);
     std::byte* x = t.quantised.Resize(count * row_bytes);
     for (size_t i = 0; i < count; ++i) {

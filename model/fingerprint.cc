@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "model/blocks/rope.h"
+#include "model/formats/encode.h"
 #include "model/kernels/aligned.h"
 #include "model/kernels/bf16.h"
 #include "model/kernels/linear.h"
 #include "model/kernels/math.h"
+#include "model/kernels/pack_int8.h"
 #include "services/base/hash.h"
 #include "services/base/random.h"
 
@@ -63,15 +65,20 @@ void AddLinear(const KernelTable& kernels, Dtype dtype, OutputHash& hash) {
   }
 }
 
-void AddLinearInt8(const KernelTable& kernels, OutputHash& hash) {
+// With weights that were stored in this form.
+void AddLinearInt8(const KernelTable& kernels, const MatrixFormat& format, OutputHash& hash) {
   constexpr size_t kInputs = 77;
   constexpr size_t kOutputs = 83;
   const std::vector<float> weights = FixedInput(10, kOutputs * kInputs);
+  std::vector<std::byte> values(kOutputs * format.RowBytes(kInputs));
+  std::vector<std::byte> scales(format.ScaleRows(kOutputs) * format.ScaleRowBytes(kInputs));
   WeightArena arena;
-  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Dtype::kInt8);
-  const StoredMatrix stored = {
-      "", "", kPlainF32, kOutputs, kInputs, std::as_bytes(std::span(weights)), {}};
-  if (!PackRows(stored, 0, kOutputs, packed, 0).ok()) std::abort();  // finite, of moderate size
+  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Int8WeightDtype(format));
+  const StoredMatrix stored = {"", "", format, kOutputs, kInputs, values, scales};
+  if (!EncodeRows(format, weights.data(), kOutputs, kInputs, values.data(), scales.data()).ok() ||
+      !PackRows(stored, 0, kOutputs, packed, 0).ok()) {
+    std::abort();  // finite, of moderate size
+  }
   for (const size_t rows : {1, 3, 13}) {
     const std::vector<float> x = FixedInput(2, rows * kInputs);
     std::vector<float> y(rows * kOutputs);
@@ -171,7 +178,14 @@ std::string Fingerprint(const Profile& profile, const KernelTable& kernels) {
   hash.Add(profile.name);
   AddLinear(kernels, Dtype::kF32, hash);
   AddLinear(kernels, Dtype::kBf16, hash);
-  if (profile.weights == Profile::Weights::kInt8) AddLinearInt8(kernels, hash);
+  if (profile.weights == Profile::Weights::kInt8) {
+    for (const MatrixFormat& format :
+         {MatrixFormat{ValueFormat::kInt8, ScaleFormat::kF16, 1, kInt8Group},
+          MatrixFormat{ValueFormat::kInt4, ScaleFormat::kF16, 1, kInt8Group},
+          MatrixFormat{ValueFormat::kE2m1, ScaleFormat::kE8m0, 1, kFp4Block}}) {
+      AddLinearInt8(kernels, format, hash);
+    }
+  }
   AddAttend(kernels, hash);
   AddIndexScores(kernels, hash);
   AddElementwise(kernels, hash);

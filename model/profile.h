@@ -17,8 +17,9 @@ using base::DtypeBytes;
 /// gate, which is f32 throughout), bf16 rows on the wire (rounded also when nothing is sent), bf16
 /// KV. In both, every dot product is one f32 chain of fused multiply-adds in ascending k.
 /// `int8`: weights of every Linear but the gate and the indexer's weights_proj in int8, groups of
-/// 32 with F16 scales, and its input row quantised from f32 with one scale (kernels/int8_layout.h),
-/// in which form it also travels; the rest, and attention over the cache, as `bf16`.
+/// 32 with F16 scales (int4 and fp4 of the file stay as they are), and its input row quantised from
+/// f32 with one scale (kernels/int8_layout.h), in which form it also travels; the rest, and
+/// attention over the cache, as `bf16`.
 struct Profile {
   enum class Weights { kAsStored, kBf16, kInt8 };  // what a Linear's weights become at load
   std::string name;

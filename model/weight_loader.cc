@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "model/kernels/bf16.h"
+#include "model/kernels/pack_int8.h"
 #include "services/base/status.h"
 
 namespace expertmesh::model {
@@ -16,7 +17,7 @@ Dtype ExactDtype(const StoredMatrix& matrix) {
 }  // namespace
 
 Dtype WeightLoader::LinearDtype(const StoredMatrix& matrix) const {
-  if (profile_.weights == Profile::Weights::kInt8) return Dtype::kInt8;
+  if (profile_.weights == Profile::Weights::kInt8) return Int8WeightDtype(matrix.format);
   return TableDtype(matrix);
 }
 
@@ -40,11 +41,16 @@ absl::StatusOr<PackedMatrix> WeightLoader::NewMatrix(size_t outputs, size_t inpu
 absl::StatusOr<PackedMatrix> WeightLoader::Stacked(const std::vector<Part>& parts,
                                                    size_t inputs) const {
   std::vector<StoredMatrix> sources;
-  Dtype dtype = Dtype::kBf16;  // the widest of the parts; all are int8 or none
+  Dtype dtype = Dtype::kBf16;  // the widest of the parts; in the profile int8 that of all, or int8
   size_t outputs = 0;
   for (const Part& part : parts) {
     EM_ASSIGN_OR_RETURN(StoredMatrix source, checkpoint_.Matrix(part.name, part.outputs, inputs));
-    if (LinearDtype(source) != Dtype::kBf16) dtype = LinearDtype(source);
+    const Dtype own = LinearDtype(source);
+    if (IsInt8Weight(own)) {
+      dtype = sources.empty() || dtype == own ? own : Dtype::kInt8;
+    } else if (own != Dtype::kBf16) {
+      dtype = own;
+    }
     outputs += part.outputs;
     sources.push_back(std::move(source));
   }
@@ -76,10 +82,11 @@ absl::StatusOr<WeightLoader::Absorbed> WeightLoader::KeyValue(const std::string&
   EM_ASSIGN_OR_RETURN(const StoredMatrix source,
                       checkpoint_.Matrix(name, heads * (nope + value), rank));
   const Dtype dtype = LinearDtype(source);
+  const Dtype turned = IsInt8Weight(dtype) ? Dtype::kInt8 : dtype;  // its groups are other ones
   Absorbed absorbed;
   for (size_t h = 0; h < heads; ++h) {
     const size_t row = h * (nope + value);
-    EM_ASSIGN_OR_RETURN(const PackedMatrix wk, NewMatrix(rank, nope, dtype));
+    EM_ASSIGN_OR_RETURN(const PackedMatrix wk, NewMatrix(rank, nope, turned));
     EM_ASSIGN_OR_RETURN(const PackedMatrix wv, NewMatrix(value, rank, dtype));
     absorbed.key.push_back(wk);
     absorbed.value.push_back(wv);

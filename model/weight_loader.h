@@ -18,7 +18,8 @@ namespace expertmesh::model {
 /// (docs/formats.md §7.6), its exact float32 value is kept in a profile without rounding (as bf16
 /// where it is stored so), and rounded to the nearest bf16, ties to even, in `bf16`; so the bits of
 /// a quantised model are those of the F32 model that holds its decoded values. In `int8` the
-/// matrices of Linears become int8 (ReadInt8Row), tables and what is unrounded are as in `bf16`.
+/// matrices of Linears become int8, or stay int4 or fp4 (pack_int8.h); tables and what is unrounded
+/// are as in `bf16`.
 class WeightLoader {
  public:
   /// With `packed`, matrices and tables are its pieces and nothing is packed; kBadCheckpoint when

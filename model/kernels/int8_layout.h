@@ -9,24 +9,46 @@
 #include <cstdint>
 #include <cstring>
 
+#include "model/profile.h"
+
 namespace expertmesh::model {
 
 inline constexpr size_t kInt8Group = 32;  // inputs of one scale group
 inline constexpr int32_t kInt8Offset = 128;
 
-/// A panel of sixteen outputs is a run of blocks of 64 inputs, each 17 cache lines:
-///   scales [2 groups][16 outputs] F16, then codes [2 groups][8 quads][16 outputs][4 inputs] U8,
-/// a code being the weight + 128, as vpdpbusd wants its first factor. Inputs behind the last are
-/// never read with anything but zeros of the row.
+/// Weights that are whole numbers times a scale: what a file has in int8, int4 or fp4 stays as it
+/// is, in one byte or in half of one.
+constexpr bool IsInt8Weight(Dtype dtype) {
+  return dtype == Dtype::kInt8 || dtype == Dtype::kInt4 || dtype == Dtype::kFp4;
+}
+constexpr bool IsFourBit(Dtype dtype) { return dtype == Dtype::kInt4 || dtype == Dtype::kFp4; }
+
+/// A panel of sixteen outputs is a run of blocks of 64 inputs, each 17 cache lines, or 9 in four
+/// bits: scales [2 groups][16 outputs], then codes [2 groups][8 quads][16 outputs][4 inputs].
+///   kInt8  scale F16, code U8 = weight + 128, as vpdpbusd wants its first factor
+///   kInt4  scale F16, a byte holds the same place of two quads, the first in its low nibble;
+///          nibble = weight + 8
+///   kFp4   the same; scale BF16 = half the file's, nibble = E2M1, whose doubles are whole
+/// Inputs behind the last are never read with anything but zeros of the row.
 inline constexpr size_t kInt8BlockInputs = 2 * kInt8Group;
 inline constexpr size_t kInt8QuadBytes = 16 * 4;
-inline constexpr size_t kInt8GroupBytes = kInt8Group / 4 * kInt8QuadBytes;
 inline constexpr size_t kInt8ScaleBytes = 16 * 2;  // of one group
-inline constexpr size_t kInt8BlockBytes = 2 * (kInt8ScaleBytes + kInt8GroupBytes);
+
+/// Code U8 (weight + 128) of a nibble.
+inline constexpr uint8_t kInt4Codes[16] = {120, 121, 122, 123, 124, 125, 126, 127,
+                                           128, 129, 130, 131, 132, 133, 134, 135};
+inline constexpr uint8_t kFp4Codes[16] = {128, 129, 130, 131, 132, 134, 136, 140,
+                                          128, 127, 126, 125, 124, 122, 120, 116};
 
 constexpr size_t Int8Groups(size_t inputs) { return (inputs + kInt8Group - 1) / kInt8Group; }
-constexpr size_t Int8PanelBytes(size_t inputs) {
-  return (inputs + kInt8BlockInputs - 1) / kInt8BlockInputs * kInt8BlockBytes;
+constexpr size_t Int8GroupBytes(Dtype dtype) {
+  return kInt8Group / 4 * kInt8QuadBytes / (IsFourBit(dtype) ? 2 : 1);
+}
+constexpr size_t Int8BlockBytes(Dtype dtype) {
+  return 2 * (kInt8ScaleBytes + Int8GroupBytes(dtype));
+}
+constexpr size_t Int8PanelBytes(Dtype dtype, size_t inputs) {
+  return (inputs + kInt8BlockInputs - 1) / kInt8BlockInputs * Int8BlockBytes(dtype);
 }
 
 /// A quantised row is one record, 64-aligned:

@@ -31,7 +31,7 @@ struct LinearTask {
   size_t y_stride = 0;
 };
 
-/// The same with int8 weights and rows (int8_layout.h).
+/// The same with int8 rows and weights in int8, int4 or fp4 (int8_layout.h).
 struct Int8LinearTask {
   const std::byte* panels = nullptr;  // [ceil(outputs/16)][Int8PanelBytes], 64-aligned
   size_t inputs = 0;
@@ -41,6 +41,7 @@ struct Int8LinearTask {
   float* y = nullptr;  // [rows], y_stride floats apart
   size_t y_stride = 0;
   const float* factors = nullptr;  // [rows]; if given, y = factor · y, rounded once more
+  Dtype dtype = Dtype::kInt8;      // of the weights
 };
 
 /// Cache entries that sixteen heads of one row attend to: some of one tile.

@@ -43,13 +43,14 @@ void LinearInt8(const Exec& exec, const PackedMatrix& w, const float* x, size_t 
 void LinearInt8Rows(const KernelTable& kernels, const PackedMatrix& w, const std::byte* rows,
                     size_t row_count, size_t panel_begin, size_t panel_end, float* y,
                     size_t y_stride, const float* factors) {
-  kernels.linear_int8({w.panels, w.inputs, w.outputs, rows, row_count, y, y_stride, factors},
-                      panel_begin, panel_end);
+  kernels.linear_int8(
+      {w.panels, w.inputs, w.outputs, rows, row_count, y, y_stride, factors, w.dtype}, panel_begin,
+      panel_end);
 }
 
 void LinearRows(const KernelTable& kernels, const PackedMatrix& w, const float* x, size_t x_stride,
                 size_t rows, float* y, size_t y_stride) {
-  if (w.dtype == Dtype::kInt8) {
+  if (IsInt8Weight(w.dtype)) {
     const size_t row_bytes = Int8RowBytes(w.inputs);
     std::byte* records = QuantisedRows().Resize(rows * row_bytes);
     for (size_t r = 0; r < rows; ++r) {
@@ -63,7 +64,7 @@ void LinearRows(const KernelTable& kernels, const PackedMatrix& w, const float* 
 void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_stride, size_t rows,
             float* y, size_t y_stride) {
   if (rows == 0) return;
-  if (w.dtype == Dtype::kInt8) return LinearInt8(exec, w, x, x_stride, rows, y, y_stride);
+  if (IsInt8Weight(w.dtype)) return LinearInt8(exec, w, x, x_stride, rows, y, y_stride);
   const LinearTask task = TaskOf(w, x, x_stride, rows, y, y_stride);
   const size_t panels = w.panel_count();
   const size_t items = (panels + kPanelsPerItem - 1) / kPanelsPerItem;

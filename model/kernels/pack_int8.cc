@@ -1,11 +1,14 @@
 #include "model/kernels/pack_int8.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "model/formats/encode.h"
+#include "model/formats/scalar.h"
+#include "model/kernels/bf16.h"
 #include "model/kernels/int8_layout.h"
 #include "services/base/status.h"
 
@@ -33,6 +36,18 @@ void CopyCodes(const StoredMatrix& from, uint64_t row, Int8Row& out) {
   }
 }
 
+// E8M0 to half of it in BF16, which is exact; false if one is no number.
+bool HalveScales(const StoredMatrix& from, uint64_t row, Int8Row& out) {
+  const std::byte* scales = from.scales.data() + row * from.format.ScaleRowBytes(from.columns);
+  out.scales.resize(Int8Groups(from.columns));
+  for (size_t g = 0; g < out.scales.size(); ++g) {
+    const float scale = DecodeE8m0(std::to_integer<uint8_t>(scales[g]));
+    if (std::isnan(scale)) return false;
+    out.scales[g] = NarrowBf16(scale * 0.5f);
+  }
+  return true;
+}
+
 // One scale per group of 32, whatever the file's group is; false if one is not finite.
 bool CopyScales(const StoredMatrix& from, uint64_t row, Int8Row& out) {
   const std::byte* scales = from.scales.data() + row * from.format.ScaleRowBytes(from.columns);
@@ -43,6 +58,23 @@ bool CopyScales(const StoredMatrix& from, uint64_t row, Int8Row& out) {
     if ((out.scales[g] & kF16Exponent) == kF16Exponent) return false;
   }
   return true;
+}
+
+// Quads 2p and 2p + 1 of a group share the bytes [64] of place p.
+void StoreFourBitGroup(std::span<const int8_t> codes, Dtype dtype, std::byte* bytes, size_t lane) {
+  for (size_t k = 0; k < codes.size(); ++k) {
+    const auto nibble = static_cast<uint8_t>(dtype == Dtype::kInt4 ? codes[k] + 8 : codes[k]);
+    const size_t quad = k / 4;
+    std::byte& byte = bytes[quad / 2 * kInt8QuadBytes + lane * 4 + k % 4];
+    byte |= static_cast<std::byte>(quad % 2 == 0 ? nibble : nibble << 4);
+  }
+}
+
+void StoreInt8Group(std::span<const int8_t> codes, std::byte* bytes, size_t lane) {
+  for (size_t k = 0; k < codes.size(); ++k) {
+    bytes[k / 4 * kInt8QuadBytes + lane * 4 + k % 4] =
+        static_cast<std::byte>(codes[k] + kInt8Offset);
+  }
 }
 
 }  // namespace
@@ -71,19 +103,48 @@ absl::Status ReadInt8Row(const StoredMatrix& from, uint64_t row, Int8Row& out) {
   return QuantiseInt8Row(from, out.values, out);
 }
 
+Dtype Int8WeightDtype(const MatrixFormat& stored) {
+  if (stored.values == ValueFormat::kInt4 && KeepsItsCodes(stored)) return Dtype::kInt4;
+  const bool fp4 = stored.values == ValueFormat::kE2m1 && stored.scales == ScaleFormat::kE8m0 &&
+                   stored.block_rows == 1 && stored.block_columns == kInt8Group;
+  return fp4 ? Dtype::kFp4 : Dtype::kInt8;
+}
+
+absl::Status ReadFourBitRow(const StoredMatrix& from, uint64_t row, Int8Row& out) {
+  const bool fp4 = from.format.values == ValueFormat::kE2m1;
+  if (!(fp4 ? HalveScales(from, row, out) : CopyScales(from, row, out))) {
+    out.values.resize(from.columns);
+    return DecodeRows(from, row, 1, out.values.data());  // says which
+  }
+  if (!fp4) {
+    CopyCodes(from, row, out);
+    return absl::OkStatus();
+  }
+  const std::byte* values = from.values.data() + row * from.format.RowBytes(from.columns);
+  out.codes.resize(from.columns);
+  for (uint64_t c = 0; c < from.columns; ++c) {
+    const int pair = std::to_integer<int>(values[c / 2]);
+    out.codes[c] = static_cast<int8_t>(c % 2 == 0 ? pair & 15 : pair >> 4);
+  }
+  return absl::OkStatus();
+}
+
 void StoreInt8Row(const Int8Row& row, size_t output, PackedMatrix& to) {
-  std::byte* panel = to.panels + output / 16 * Int8PanelBytes(to.inputs);
+  std::byte* panel = to.panels + output / 16 * to.panel_bytes();
   const size_t lane = output % 16;
+  const size_t group_bytes = Int8GroupBytes(to.dtype);
   for (size_t g = 0; g < row.scales.size(); ++g) {
-    std::byte* block = panel + g / 2 * kInt8BlockBytes;
+    std::byte* block = panel + g / 2 * Int8BlockBytes(to.dtype);
     std::memcpy(block + g % 2 * kInt8ScaleBytes + lane * sizeof(uint16_t), &row.scales[g],
                 sizeof(uint16_t));
-    std::byte* quads = block + 2 * kInt8ScaleBytes + g % 2 * kInt8GroupBytes + lane * 4;
+    std::byte* bytes = block + 2 * kInt8ScaleBytes + g % 2 * group_bytes;
     const size_t begin = g * kInt8Group;
-    const size_t end = std::min(begin + kInt8Group, row.codes.size());
-    for (size_t k = begin; k < end; ++k) {
-      std::byte* quad = quads + (k - begin) / 4 * kInt8QuadBytes;
-      quad[k % 4] = static_cast<std::byte>(row.codes[k] + kInt8Offset);
+    const auto codes =
+        std::span(row.codes).subspan(begin, std::min(kInt8Group, row.codes.size() - begin));
+    if (IsFourBit(to.dtype)) {
+      StoreFourBitGroup(codes, to.dtype, bytes, lane);
+    } else {
+      StoreInt8Group(codes, bytes, lane);
     }
   }
 }

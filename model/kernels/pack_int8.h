@@ -14,8 +14,8 @@ namespace expertmesh::model {
 
 /// Buffers of one row; kept between rows.
 struct Int8Row {
-  std::vector<int8_t> codes;     // [inputs]
-  std::vector<uint16_t> scales;  // [⌈inputs/32⌉] F16
+  std::vector<int8_t> codes;     // [inputs]; E2M1 itself on its way to fp4
+  std::vector<uint16_t> scales;  // [⌈inputs/32⌉] F16, to fp4 BF16
   std::vector<float> values;     // [inputs], where they had to be decoded
 };
 
@@ -24,7 +24,14 @@ struct Int8Row {
 /// naming file and tensor: what DecodeRows refuses, and values that int8 cannot hold.
 absl::Status ReadInt8Row(const StoredMatrix& from, uint64_t row, Int8Row& out);
 
-/// The same for values that are no row of a file; `from` is for messages.
+/// What packed weights of the profile int8 have that form in the file: kInt4 or kFp4, which keep
+/// their codes and scales, or kInt8.
+Dtype Int8WeightDtype(const MatrixFormat& stored);
+
+/// Row `row` of a matrix whose Int8WeightDtype is kInt4 or kFp4. kBadCheckpoint as DecodeRows.
+absl::Status ReadFourBitRow(const StoredMatrix& from, uint64_t row, Int8Row& out);
+
+/// The same as ReadInt8Row for values that are no row of a file; `from` is for messages.
 absl::Status QuantiseInt8Row(const StoredMatrix& from, std::span<const float> values, Int8Row& out);
 
 /// Puts the row where output `output` of `to` lies; to.inputs values.

@@ -55,7 +55,8 @@ absl::Status PackInt8Rows(const StoredMatrix& from, size_t row_begin, size_t row
                           size_t output_begin) {
   Int8Row row;
   for (size_t r = 0; r < rows; ++r) {
-    EM_RETURN_IF_ERROR(ReadInt8Row(from, row_begin + r, row));
+    EM_RETURN_IF_ERROR(IsFourBit(to.dtype) ? ReadFourBitRow(from, row_begin + r, row)
+                                           : ReadInt8Row(from, row_begin + r, row));
     StoreInt8Row(row, output_begin + r, to);
   }
   return absl::OkStatus();
@@ -109,7 +110,7 @@ PackedMatrix WeightArena::NewMatrix(size_t outputs, size_t inputs, Dtype dtype) 
 
 absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
                       size_t output_begin) {
-  if (to.dtype == Dtype::kInt8) return PackInt8Rows(from, row_begin, rows, to, output_begin);
+  if (IsInt8Weight(to.dtype)) return PackInt8Rows(from, row_begin, rows, to, output_begin);
   std::vector<float> row(to.inputs);
   for (size_t r = 0; r < rows; ++r) {
     EM_RETURN_IF_ERROR(DecodeRows(from, row_begin + r, 1, row.data()));

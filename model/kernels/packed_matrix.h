@@ -25,7 +25,7 @@ struct PackedMatrix {
 
   size_t panel_count() const { return (outputs + 15) / 16; }
   size_t panel_bytes() const {
-    return dtype == Dtype::kInt8 ? Int8PanelBytes(inputs) : 16 * inputs * DtypeBytes(dtype);
+    return IsInt8Weight(dtype) ? Int8PanelBytes(dtype, inputs) : 16 * inputs * DtypeBytes(dtype);
   }
   size_t bytes() const { return panel_count() * panel_bytes(); }
   /// The outputs of `count` panels from `first` on, as a matrix of its own.
@@ -67,7 +67,7 @@ class WeightArena {
 
 /// Rows [row_begin, row_begin + rows) of a matrix [.., to.inputs] in any stored form become outputs
 /// [output_begin, …) of `to`: decoded to float32 (DecodeRows, whose errors these are), then kept or
-/// rounded to nearest even; for int8 see ReadInt8Row in pack_int8.h.
+/// rounded to nearest even; for int8 and four bits see pack_int8.h.
 absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
                       size_t output_begin);
 /// The transpose: rows [row_begin, row_begin + to.inputs) of a matrix [.., to.outputs] become the

@@ -19,6 +19,7 @@
 #include "model/kernels/aligned.h"
 #include "model/kernels/linear.h"
 #include "model/wire_row.h"
+#include "model/writer/converter.h"
 #include "services/base/expert_node.h"
 #include "tests/bench/floors.h"
 #include "tests/support/temp_dir.h"
@@ -63,7 +64,9 @@ std::span<const std::byte> Memory() {
   return memory;
 }
 
-double PeakOf(Dtype dtype) { return dtype == Dtype::kInt8 ? Int8Peak(Pool()) : F32Peak(Pool()); }
+double PeakOf(Dtype dtype) {
+  return model::IsInt8Weight(dtype) ? Int8Peak(Pool()) : F32Peak(Pool());
+}
 
 double Median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -105,8 +108,8 @@ struct Weights {
   model::PackedMatrix matrix;
 
   explicit Weights(Dtype dtype) {
-    const size_t row = kHidden * (dtype == Dtype::kInt8 ? 17 : 16 * model::DtypeBytes(dtype)) / 16;
-    matrix = arena.NewMatrix(kCacheBytes / row / 64 * 64, kHidden, dtype);
+    const model::PackedMatrix panel{16, kHidden, dtype, nullptr};
+    matrix = arena.NewMatrix(kCacheBytes / panel.bytes() / 4 * 64, kHidden, dtype);
     std::memset(matrix.panels, 0x31, matrix.bytes());  // 2.6e-9, 2.6e-9 and +49 − 128 times 0.16
   }
 };
@@ -130,8 +133,8 @@ void BM_Linear(benchmark::State& state, Dtype dtype, const char* profile_name) {
   });
 }
 
-// One MoE layer of bench-1b, as a slice of all experts.
-const model::ExpertSlice& Slice(const std::string& profile) {
+// One MoE layer of bench-1b, as a slice of all experts that are stored in this form.
+const model::ExpertSlice& Slice(const std::string& profile, const std::string& form) {
   static const test_support::TempDir dir;
   static std::map<std::string, std::unique_ptr<model::ExpertSlice>> slices;
   if (slices.empty()) {
@@ -143,12 +146,19 @@ const model::ExpertSlice& Slice(const std::string& profile) {
     config.n_group = config.topk_group = 1;
     config.num_hidden_layers = 2;
     config.torch_dtype = "bfloat16";
-    test_support::WriteTinyModel(dir.path(), config);
+    test_support::WriteTinyModel(dir / "bf16", config);
   }
-  auto& slice = slices[profile];
+  auto& slice = slices[profile + form];
   if (slice == nullptr) {
+    if (form != "bf16") {
+      model::ConvertOptions convert;
+      convert.from = dir / "bf16";
+      convert.to = dir / form;
+      convert.format = *model::ParseTargetFormat(form);
+      if (!model::ConvertModel(convert).ok()) std::abort();
+    }
     model::ExpertSlice::Options options;
-    options.directory = dir.path();
+    options.directory = dir / form;
     options.profile = profile;
     options.experts = {{0, kExperts}};
     auto loaded = model::ExpertSlice::Load(options);
@@ -162,8 +172,8 @@ const model::ExpertSlice& Slice(const std::string& profile) {
 }
 
 // state.range(0) tokens of top 16 of 64 random experts: gather, gate, up, SwiGLU, down, combine.
-void BM_Experts(benchmark::State& state, Dtype dtype, const char* profile) {
-  const model::ExpertSlice& slice = Slice(profile);
+void BM_Experts(benchmark::State& state, Dtype dtype, const char* profile, const char* form) {
+  const model::ExpertSlice& slice = Slice(profile, form);
   const auto rows = static_cast<size_t>(state.range(0));
   std::mt19937 random(7);
   const Dtype wire = slice.profile().wire;
@@ -222,9 +232,15 @@ int main(int argc, char** argv) {
   timed(RegisterBenchmark("linear_bf16", BM_Linear, Dtype::kBf16, "bf16"),
         {1, 2, 4, 8, 16, 64, 512});
   timed(RegisterBenchmark("linear_f32", BM_Linear, Dtype::kF32, "exact-f32"), {1, 16, 512});
-  timed(RegisterBenchmark("experts_int8", BM_Experts, Dtype::kInt8, "int8"),
+  timed(RegisterBenchmark("linear_int4", BM_Linear, Dtype::kInt4, "int8"), {1, 4, 16, 64, 512});
+  timed(RegisterBenchmark("linear_fp4", BM_Linear, Dtype::kFp4, "int8"), {1, 4, 16, 64, 512});
+  timed(RegisterBenchmark("experts_int8", BM_Experts, Dtype::kInt8, "int8", "bf16"),
         {1, 4, 16, 64, 128, 512});
-  timed(RegisterBenchmark("experts_bf16", BM_Experts, Dtype::kBf16, "bf16"), {1, 16, 512});
+  timed(RegisterBenchmark("experts_int4", BM_Experts, Dtype::kInt4, "int8", "int4"),
+        {1, 4, 16, 64, 512});
+  timed(RegisterBenchmark("experts_fp4", BM_Experts, Dtype::kFp4, "int8", "fp4"),
+        {1, 4, 16, 64, 512});
+  timed(RegisterBenchmark("experts_bf16", BM_Experts, Dtype::kBf16, "bf16", "bf16"), {1, 16, 512});
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
   return 0;

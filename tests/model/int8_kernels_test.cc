@@ -96,6 +96,85 @@ TEST_P(Int8KernelTest, LinearEqualsTheFormula) {
   }
 }
 
+constexpr MatrixFormat kInt4Form = {ValueFormat::kInt4, ScaleFormat::kF16, 1, 32};
+constexpr MatrixFormat kFp4Form = {ValueFormat::kE2m1, ScaleFormat::kE8m0, 1, 32};
+
+// The numbers of a four-bit matrix as whole ones with F16 scales.
+std::vector<float> ExpectedOfFourBit(const Stored& w, std::span<const float> x) {
+  const StoredMatrix& v = w.view;
+  const bool fp4 = v.format.values == ValueFormat::kE2m1;
+  std::vector<int8_t> codes;
+  for (uint64_t row = 0; row < v.rows; ++row) {
+    for (uint64_t c = 0; c < v.columns; ++c) {
+      const int pair = std::to_integer<int>(v.values[row * v.format.RowBytes(v.columns) + c / 2]);
+      const int nibble = c % 2 == 0 ? pair & 15 : pair >> 4;
+      const float doubled = 2.0f * DecodeE2m1(static_cast<uint8_t>(nibble));
+      codes.push_back(static_cast<int8_t>(fp4 ? static_cast<int>(doubled) : nibble - 8));
+    }
+  }
+  std::vector<uint16_t> scales(v.scales.size() / (fp4 ? 1 : 2));
+  for (size_t i = 0; i < scales.size(); ++i) {
+    if (fp4) {
+      scales[i] = EncodeF16(DecodeE8m0(std::to_integer<uint8_t>(v.scales[i])) * 0.5f);
+    } else {
+      std::memcpy(&scales[i], v.scales.data() + i * 2, 2);
+    }
+  }
+  return reference::LinearInt8(codes, scales, x);
+}
+
+TEST_P(Int8KernelTest, FourBitLinearEqualsTheFormula) {
+  for (const MatrixFormat& format : {kInt4Form, kFp4Form}) {
+    std::vector<Shape> shapes = {{1, 1, 1},    {1, 32, 16},  {1, 24, 40},  {2, 33, 31},
+                                 {5, 96, 100}, {7, 128, 17}, {13, 40, 15}, {25, 160, 129}};
+    for (size_t rows = 1; rows <= 14; ++rows) shapes.push_back({rows, 70, 20});
+    for (const Shape& s : shapes) {
+      SCOPED_TRACE(testing::Message() << FormatName(format) << ": " << s.rows << " x " << s.inputs
+                                      << " x " << s.outputs);
+      const Stored w = Encoded(Random(s.outputs * s.inputs, s.rows), s.outputs, format);
+      const std::vector<float> x = Random(s.rows * s.inputs, 2);
+      WeightArena arena;
+      PackedMatrix packed = arena.NewMatrix(s.outputs, s.inputs, Int8WeightDtype(format));
+      ASSERT_TRUE(IsFourBit(packed.dtype));
+      ASSERT_TRUE(PackRows(w.view, 0, s.outputs, packed, 0).ok());
+      std::vector<float> y(s.rows * s.outputs);
+      LinearRows(kernels(), packed, x.data(), s.inputs, s.rows, y.data(), s.outputs);
+      for (size_t r = 0; r < s.rows; ++r) {
+        ASSERT_EQ(Bits(std::span(y).subspan(r * s.outputs, s.outputs)),
+                  Bits(ExpectedOfFourBit(w, std::span(x).subspan(r * s.inputs, s.inputs))))
+            << "row " << r;
+      }
+    }
+  }
+}
+
+// Every code, and scales that F16 does not have.
+TEST_P(Int8KernelTest, FourBitCodesAndScalesAreExact) {
+  constexpr size_t kInputs = 32;
+  for (const MatrixFormat& format : {kInt4Form, kFp4Form}) {
+    const bool fp4 = format.values == ValueFormat::kE2m1;
+    for (const int exponent : {1, 60, 127, 200}) {  // of E8M0; int4 has one scale
+      Stored w = Encoded(std::vector<float>(16 * kInputs, 1.0f), 16, format);
+      for (size_t o = 0; o < 16; ++o) {
+        for (size_t i = 0; i < kInputs / 2; ++i) {
+          w.values[o * kInputs / 2 + i] = static_cast<std::byte>(o * 17);
+        }
+        if (fp4) w.scales[o] = static_cast<std::byte>(exponent);
+      }
+      std::vector<float> decoded(16 * kInputs);
+      ASSERT_TRUE(DecodeRows(w.view, 0, 16, decoded.data()).ok());
+      WeightArena arena;
+      PackedMatrix packed = arena.NewMatrix(16, kInputs, Int8WeightDtype(format));
+      ASSERT_TRUE(PackRows(w.view, 0, 16, packed, 0).ok());
+      std::vector<float> x(kInputs, 0.0f);
+      x[5] = 127.0f;  // its scale is 1
+      std::vector<float> y(16);
+      LinearRows(kernels(), packed, x.data(), kInputs, 1, y.data(), 16);
+      for (size_t o = 0; o < 16; ++o) EXPECT_EQ(y[o], 127.0f * decoded[o * kInputs + 5]) << o;
+    }
+  }
+}
+
 // The largest products: codes of ±127 and −128, which no quantiser writes but a file may hold.
 TEST_P(Int8KernelTest, ExtremeCodesDoNotSaturate) {
   constexpr size_t kInputs = 96;
@@ -227,6 +306,26 @@ TEST(Int8Packing, OtherFormsAreQuantisedFromTheirValues) {
     std::vector<float> decoded(values.size());
     ASSERT_TRUE(DecodeRows(w.view, 0, kOutputs, decoded.data()).ok());
     EXPECT_EQ(Bits(Product(w.view, x)), Bits(Expected(Encoded(decoded, kOutputs, kGroup32), x)));
+  }
+}
+
+TEST(Int8Packing, FourBitsOfTheFileStayFourBits) {
+  EXPECT_EQ(Int8WeightDtype(kInt4Form), Dtype::kInt4);
+  EXPECT_EQ(Int8WeightDtype({ValueFormat::kInt4, ScaleFormat::kF16, 1, 128}), Dtype::kInt4);
+  EXPECT_EQ(Int8WeightDtype({ValueFormat::kInt4, ScaleFormat::kF16, 1, 48}), Dtype::kInt8);
+  EXPECT_EQ(Int8WeightDtype(kFp4Form), Dtype::kFp4);
+  EXPECT_EQ(Int8WeightDtype(kGroup32), Dtype::kInt8);
+  EXPECT_EQ(Int8WeightDtype(kPlainBf16), Dtype::kInt8);
+  EXPECT_EQ((PackedMatrix{16, 64, Dtype::kFp4, nullptr}.bytes()), 16 * 64 / 2 + 16 * 2 * 2);
+}
+
+TEST(Int8Packing, AFourBitScaleThatIsNoNumberIsABadCheckpoint) {
+  for (const MatrixFormat& format : {kInt4Form, kFp4Form}) {
+    Stored w = Encoded(std::vector<float>(64, 1.0f), 1, format);
+    for (std::byte& byte : w.scales) byte = std::byte{0xFF};
+    WeightArena arena;
+    PackedMatrix packed = arena.NewMatrix(1, 64, Int8WeightDtype(format));
+    EXPECT_EQ(base::ReasonOf(PackRows(w.view, 0, 1, packed, 0)), base::Reason::kBadCheckpoint);
   }
 }
 

@@ -33,12 +33,34 @@ inline I16 BroadcastInt(const std::byte* p) {
   const __m256i v = BroadcastBytes(p);
   return {v, v};
 }
-inline Codes LoadCodes(const std::byte* p) {
+inline Codes SplitCodes(__m256i a, __m256i b) {
   const __m256i low = _mm256_set1_epi16(0x00FF);
-  const __m256i a = _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i b = _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32));
   return {_mm256_and_si256(a, low), _mm256_srli_epi16(a, 8), _mm256_and_si256(b, low),
           _mm256_srli_epi16(b, 8)};
+}
+inline Codes LoadCodes(const std::byte* p) {
+  const auto* halves = reinterpret_cast<const __m256i*>(p);
+  return SplitCodes(_mm256_load_si256(halves), _mm256_load_si256(halves + 1));
+}
+struct Nibbles {
+  __m256i a;
+  __m256i b;
+};
+inline Nibbles LoadNibbles(const std::byte* p) {
+  const auto* halves = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_load_si256(halves), _mm256_load_si256(halves + 1)};
+}
+inline __m256i Lookup(__m256i indices, const uint8_t* table) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  const __m256i low = _mm256_and_si256(indices, _mm256_set1_epi8(15));
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(codes), low);
+}
+inline Codes LowCodes(Nibbles v, const uint8_t* table) {
+  return SplitCodes(Lookup(v.a, table), Lookup(v.b, table));
+}
+inline Codes HighCodes(Nibbles v, const uint8_t* table) {
+  return SplitCodes(Lookup(_mm256_srli_epi16(v.a, 4), table),
+                    Lookup(_mm256_srli_epi16(v.b, 4), table));
 }
 inline Quad LoadQuad(const std::byte* p) {
   const __m256i v = BroadcastBytes(p);

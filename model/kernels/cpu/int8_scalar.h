@@ -26,6 +26,20 @@ inline I16 BroadcastInt(const std::byte* p) {
   return r;
 }
 inline Codes LoadCodes(const std::byte* p) { return {p}; }
+struct Nibbles {
+  const std::byte* p;
+};
+struct Decoded {
+  uint8_t v[64];
+};
+inline Nibbles LoadNibbles(const std::byte* p) { return {p}; }
+inline Decoded Lookup(Nibbles nibbles, int shift, const uint8_t* table) {
+  Decoded r;
+  for (int i = 0; i < 64; ++i) r.v[i] = table[static_cast<uint8_t>(nibbles.p[i]) >> shift & 15];
+  return r;
+}
+inline Decoded LowCodes(Nibbles v, const uint8_t* table) { return Lookup(v, 0, table); }
+inline Decoded HighCodes(Nibbles v, const uint8_t* table) { return Lookup(v, 4, table); }
 inline Quad LoadQuad(const std::byte* p) { return {p}; }
 inline I16 DotAdd(I16 sum, Codes w, Quad x) {
   for (int i = 0; i < 16; ++i) {
@@ -34,6 +48,9 @@ inline I16 DotAdd(I16 sum, Codes w, Quad x) {
     }
   }
   return sum;
+}
+inline I16 DotAdd(I16 sum, const Decoded& w, Quad x) {
+  return DotAdd(sum, Codes{reinterpret_cast<const std::byte*>(w.v)}, x);
 }
 inline F16 ToF16(const I16& v) {
   F16 r;
