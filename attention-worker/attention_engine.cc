@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 
 #include <spdlog/spdlog.h>
@@ -380,8 +382,10 @@ void AttentionEngine::TakeToken(Running& running, std::span<const float> logits)
   LaneToken token;
   token.position = lane.PositionOf(lane.tokens().size());
   const float u = model::UniformOf(request.seed, request.choice, token.position);
+  const std::optional<uint32_t> forced = lane.ForcedNext();
+  const bool constrains = lane.matcher() != nullptr && !forced;
   std::vector<bool> constrained;
-  if (lane.matcher() != nullptr) {
+  if (constrains) {
     constrained = MaskOf(lane, logits.size());
     if (std::find(constrained.begin(), constrained.end(), false) == constrained.end()) {
       End(lane.id(), Error(Reason::kSchemaUnsupported,
@@ -389,11 +393,9 @@ void AttentionEngine::TakeToken(Running& running, std::span<const float> logits)
       return;
     }
   }
-  const std::optional<uint32_t> forced = lane.ForcedNext();
   const model::SampledToken sampled =
       forced ? model::SampledToken{*forced, model::LogprobOf(logits, *forced)}
-             : Choose(lane, logits, u,
-                      lane.matcher() != nullptr ? constrained : options_.masked_tokens);
+             : Choose(lane, logits, u, constrains ? constrained : options_.masked_tokens);
   if (sampled.id == UINT32_MAX || std::isnan(sampled.logprob)) {
     End(lane.id(), Error(Reason::kNonFinite, "the logits hold a NaN"));
     return;

@@ -46,7 +46,9 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
   SchedulerOptions& steps = options.scheduler;
   app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
-  app.add_option("--profile", options.profile, "Arithmetic: bf16, int8 or exact-f32")
+  app.add_option(
+         "--profile", options.profile,
+         "Arithmetic: bf16, int8 (which keeps int4 and fp4 weights in four bits) or exact-f32")
       ->capture_default_str();
   app.add_option("--transport", options.transport,
                  "auto (shm on the same host, else grpc), shm, grpc, or inproc for all experts in "
@@ -102,7 +104,7 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
 
 int main(int argc, char** argv) {
   using namespace expertmesh;
-  rpc::PollOwnConnections();
+  rpc::PrepareForFrames();
   CLI::App app("Runs the attention side of a model and serves inference.v1 (gRPC).");
   lifecycle::ProcessOptions process_options;
   process_options.role = "attention-worker";

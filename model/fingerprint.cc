@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -87,7 +88,21 @@ void AddLinearInt8(const KernelTable& kernels, const MatrixFormat& format, Outpu
   }
 }
 
-void AddAttend(const KernelTable& kernels, OutputHash& hash) {
+// Entries [count, width] as a cache of that type holds them.
+std::vector<std::byte> Entries(const std::vector<float>& values, Dtype dtype) {
+  std::vector<std::byte> bytes(values.size() * DtypeBytes(dtype));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t half = NarrowBf16(values[i]);
+    if (dtype == Dtype::kF32) {
+      std::memcpy(bytes.data() + i * sizeof(float), &values[i], sizeof(float));
+    } else {
+      std::memcpy(bytes.data() + i * sizeof(half), &half, sizeof(half));
+    }
+  }
+  return bytes;
+}
+
+void AddAttend(const KernelTable& kernels, Dtype kv, OutputHash& hash) {
   constexpr size_t kRank = 87;
   constexpr size_t kWidth = 95;
   constexpr size_t kHeads = 6;
@@ -100,18 +115,18 @@ void AddAttend(const KernelTable& kernels, OutputHash& hash) {
   std::vector<float> factors(kHeadLanes);
   std::vector<float> context(kRank * kHeadLanes);
   for (const size_t count : {kTileKeys, kLastKeys}) {
-    const std::vector<float> rows =
-        FixedInput(static_cast<uint32_t>(4 + count), kTileKeys * kWidth);
+    const std::vector<std::byte> rows =
+        Entries(FixedInput(static_cast<uint32_t>(4 + count), kTileKeys * kWidth), kv);
     std::vector<const std::byte*> entries;
     for (size_t i = 0; i < count; ++i) {
-      entries.push_back(reinterpret_cast<const std::byte*>(rows.data() + i * kWidth));
+      entries.push_back(rows.data() + i * kWidth * DtypeBytes(kv));
     }
-    const AttendEntries tile{entries.data(), Dtype::kF32, count, kWidth};
+    const AttendEntries tile{entries.data(), kv, count, kWidth};
     std::vector<float> weights(count * kHeadLanes);
-    kernels.attend_scores(tile, queries.data(), 0.125f, weights.data());
+    kernels.attend_scores(tile, 1, queries.data(), 0.125f, weights.data());
     kernels.attend_weights(count, weights.data(), maxima.data(), sums.data(), factors.data());
-    kernels.attend_values(tile, weights.data(), count == kTileKeys ? nullptr : factors.data(), 0,
-                          kRank, context.data());
+    kernels.attend_values(tile, 1, weights.data(), count == kTileKeys ? nullptr : factors.data(), 0,
+                          kRank, context.size(), context.data());
   }
   maxima.resize(kHeads);
   sums.resize(kHeads);
@@ -123,18 +138,15 @@ void AddAttend(const KernelTable& kernels, OutputHash& hash) {
   hash.Add(by_head);
 }
 
-void AddIndexScores(const KernelTable& kernels, OutputHash& hash) {
+void AddIndexScores(const KernelTable& kernels, Dtype kv, OutputHash& hash) {
   constexpr size_t kWidth = 43;
   constexpr size_t kHeads = 6;
   const std::vector<float> queries = FixedInput(7, kHeads * kWidth);
   const std::vector<float> weights = FixedInput(8, kHeads);
-  std::vector<float> keys(kTileKeys * kWidth);
-  kernels.transpose(FixedInput(9, kWidth * kTileKeys).data(), kTileKeys, kWidth, keys.data(),
-                    kWidth);
-  const auto* entries = reinterpret_cast<const std::byte*>(keys.data());
+  const std::vector<std::byte> keys = Entries(FixedInput(9, kTileKeys * kWidth), kv);
   std::vector<float> scores(kTileKeys);
-  std::vector<float> columns(kWidth * kPanelOutputs);
-  kernels.index_scores({entries, Dtype::kF32, kWidth, kTileKeys, entries, queries.data(),
+  std::vector<float> columns(kWidth * kKeyLanes);
+  kernels.index_scores({keys.data(), kv, kWidth, kTileKeys, keys.data(), queries.data(),
                         weights.data(), 1, kHeads, 0.125f, scores.data(), kTileKeys,
                         columns.data()});
   hash.Add(scores);
@@ -186,8 +198,8 @@ std::string Fingerprint(const Profile& profile, const KernelTable& kernels) {
       AddLinearInt8(kernels, format, hash);
     }
   }
-  AddAttend(kernels, hash);
-  AddIndexScores(kernels, hash);
+  AddAttend(kernels, profile.kv, hash);
+  AddIndexScores(kernels, profile.kv, hash);
   AddElementwise(kernels, hash);
   AddRope(hash);
   return hash.Hex();

@@ -165,6 +165,7 @@ std::vector<TokenLogprob> LikeliestTokens(std::span<const float> logits, size_t 
 
 float LogprobOf(std::span<const float> logits, uint32_t id) {
   const float maximum = FastestKernels().largest(logits.data(), logits.size());
+  if (!std::isfinite(maximum)) return std::nanf("");
   return LogProb(logits, maximum, WeightsOver(logits, maximum).sum, id);
 }
 

@@ -47,7 +47,7 @@ void AdjustLogits(std::span<float> logits, const SamplingParams& params,
 /// answer.
 std::vector<TokenLogprob> LikeliestTokens(std::span<const float> logits, size_t count);
 
-/// ln p of a token under these logits.
+/// ln p of a token under these logits; NaN where Sample would give no token for them.
 float LogprobOf(std::span<const float> logits, uint32_t id);
 
 /// `masked` marks ids that may never be chosen (placeholders); empty = none. NaN logits give id =

@@ -53,7 +53,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     up.add_argument("--attention", type=arguments.count, default=1, metavar="N",
                     help="attention workers (default: 1)")
     up.add_argument("--profile", default="bf16",
-                    help="arithmetic, bf16, int8 or exact-f32 (default: bf16)")
+                    help="arithmetic, bf16, int8 (keeps int4 and fp4 weights in "
+                         "four bits) or exact-f32 (default: bf16)")
     up.add_argument("--transport", choices=("auto", "grpc", "shm"), default="auto",
                     help="between attention and expert workers: shared memory, gRPC, or auto, "
                          "which is shared memory where it can be agreed (default: auto)")

@@ -14,7 +14,7 @@ namespace expertmesh::model {
 namespace {
 
 constexpr float kKeyNormEps = 1e-6f;
-constexpr size_t kGroupRows = 8;  // rows of one lane that share a loaded tile
+constexpr size_t kGroupRows = 8;  // rows of one lane that share a turned page
 
 // weight · (x − mean) / sqrt(variance + eps) + bias, in place.
 void LayerNorm(const KernelTable& kernels, const std::vector<float>& ones,
@@ -117,7 +117,7 @@ void Indexer::Project(const Exec& exec, size_t rows, const float* x, const float
 void Indexer::ScoreTile(const Exec& exec, std::span<const StepRow> group, size_t first_row,
                         size_t page, size_t stride, IndexerScratch& s,
                         IndexerScratch::Thread& thread) const {
-  thread.columns.resize(width_ * kPanelOutputs);
+  thread.columns.resize(width_ * kKeyLanes);
   const LaneState& lane = *group[0].lane;
   const size_t last = IndexOf(group.back()) / kTileKeys;
   const size_t count = std::min(kTileKeys, IndexOf(group.back()) + 1 - page * kTileKeys);

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "model/kernels/bf16.h"
-#include "model/kernels/linear.h"
 #include "model/lane_state.h"
 #include "model/runtime.h"
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -15,7 +14,7 @@ namespace {
 
 constexpr float kLatentNormEps = 1e-6f;  // of q_a and kv_a norms, whatever rms_norm_eps says
 constexpr size_t kTilesAtOnce = 8;       // that the threads share
-constexpr size_t kBlockEntries = 16;     // of a tile, scored by one thread
+constexpr size_t kBlockEntries = 16;     // scored by one thread, where there are few tiles
 constexpr size_t kBlockRanks = 32;       // summed by one thread
 // In multiply-adds of a loop over many values: moving one about, and its exponential.
 constexpr size_t kWorkOfMoving = 8;
@@ -131,26 +130,29 @@ void Mla::Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& 
   });
 }
 
-// One row and the entries that it attends to.
-struct Mla::Row {
+// Some consecutive rows of one lane, each of which sees one entry more than the one before; or one
+// row with a selection.
+struct Mla::Rows {
   const LaneState& lane;
   std::span<const uint32_t> selected;  // empty = the first `count`
-  size_t count = 0;
-  const float* queries = nullptr;  // [heads, rank + rope]
-  float* context = nullptr;        // [heads, rank]
+  size_t rows = 1;
+  size_t count = 0;                // entries of the first row
+  const float* queries = nullptr;  // [rows, heads, rank + rope]
+  float* context = nullptr;        // [rows, heads, rank]
 };
 
-// Attends with one row, some tiles at a time: scores of blocks of entries, weights tile by tile,
-// then sums of blocks of ranks. Neither the threads nor the number of tiles change a bit.
+// Attends with a few rows, some tiles at a time: scores of blocks of entries, weights tile by tile,
+// then sums of blocks of ranks. Neither the threads nor the number of tiles or rows change a bit.
 class Mla::RowPass {
  public:
-  RowPass(const Mla& mla, const Exec& exec, const Row& row, AttendScratch& scratch)
+  RowPass(const Mla& mla, const Exec& exec, const Rows& rows, AttendScratch& scratch)
       : m_(mla),
         exec_(exec),
-        row_(row),
+        rows_(rows),
         s_(scratch),
         width_(mla.rank_ + mla.rope_),
-        groups_((mla.heads_ + kHeadLanes - 1) / kHeadLanes) {
+        groups_of_row_((mla.heads_ + kHeadLanes - 1) / kHeadLanes),
+        groups_(rows.rows * groups_of_row_) {
     const size_t lanes = groups_ * kHeadLanes;
     s_.queries.resize(lanes * width_);
     s_.context.resize(lanes * m_.rank_);
@@ -163,7 +165,7 @@ class Mla::RowPass {
 
   void Run() {
     ForGroups(kWorkOfMoving * width_ * kHeadLanes, [&](size_t g) { Start(g); });
-    const size_t all = (row_.count + kTileKeys - 1) / kTileKeys;
+    const size_t all = (entry_count() + kTileKeys - 1) / kTileKeys;
     for (first_ = 0; first_ < all; first_ += kTilesAtOnce) {
       count_ = std::min(kTilesAtOnce, all - first_);
       FindEntries();
@@ -175,7 +177,15 @@ class Mla::RowPass {
   }
 
  private:
-  // Body: void(size_t group), of sixteen heads.
+  // Of the last row, which sees the most.
+  size_t entry_count() const { return rows_.count + rows_.rows - 1; }
+  // Entries of a tile that the row of a group sees.
+  size_t Visible(size_t tile, size_t group) const {
+    const size_t first = (first_ + tile) * kTileKeys;
+    const size_t end = rows_.count + group / groups_of_row_;
+    return end <= first ? 0 : std::min(kTileKeys, end - first);
+  }
+  // Body: void(size_t group), of sixteen heads of a row.
   template <class Body>
   void ForGroups(size_t work, const Body& body) const {
     exec_.pool.ParallelFor(groups_, GrainFor(work), [&](size_t begin, size_t end, int) {
@@ -191,12 +201,14 @@ class Mla::RowPass {
 
   // Queries as the kernels take them; no entry was seen yet.
   void Start(size_t group) const {
-    const size_t first = group * kHeadLanes;
-    exec_.kernels.transpose(row_.queries + first * width_, width_,
-                            std::min(kHeadLanes, m_.heads_ - first),
-                            s_.queries.data() + first * width_, kHeadLanes);
-    std::fill_n(s_.maxima.data() + first, kHeadLanes, -std::numeric_limits<float>::infinity());
-    std::fill_n(s_.sums.data() + first, kHeadLanes, 0.0f);
+    const size_t head = group % groups_of_row_ * kHeadLanes;
+    const size_t row = group / groups_of_row_;
+    exec_.kernels.transpose(rows_.queries + (row * m_.heads_ + head) * width_, width_,
+                            std::min(kHeadLanes, m_.heads_ - head),
+                            s_.queries.data() + group * kHeadLanes * width_, kHeadLanes);
+    const size_t lane = group * kHeadLanes;
+    std::fill_n(s_.maxima.data() + lane, kHeadLanes, -std::numeric_limits<float>::infinity());
+    std::fill_n(s_.sums.data() + lane, kHeadLanes, 0.0f);
   }
 
   // Of the tiles in hand, wherever they lie.
@@ -204,31 +216,32 @@ class Mla::RowPass {
     for (size_t t = 0; t < count_; ++t) {
       const size_t first = (first_ + t) * kTileKeys;
       const std::byte** entries = s_.entries.data() + t * kTileKeys;
-      const size_t count = std::min(kTileKeys, row_.count - first);
+      const size_t count = std::min(kTileKeys, entry_count() - first);
       for (size_t i = 0; i < count; ++i) {
-        const size_t index = row_.selected.empty() ? first + i : row_.selected[first + i];
-        entries[i] = row_.lane.At(kLatentStream, m_.layer_, index);
+        const size_t index = rows_.selected.empty() ? first + i : rows_.selected[first + i];
+        entries[i] = rows_.lane.At(kLatentStream, m_.layer_, index);
       }
       tiles_[t] = {entries, exec_.profile.kv, count, width_};
     }
   }
 
+  // Also those that only a later row sees: they are not read.
   void Score() const {
     const size_t size = count_ < kTilesAtOnce ? kBlockEntries : kTileKeys;
     const size_t blocks = count_ * kTileKeys / size;
-    const auto score = [&](size_t block, size_t group) {
+    const auto score = [&](size_t block) {
       const size_t tile = block * size / kTileKeys;
       const size_t entry = block * size % kTileKeys;
       AttendEntries part = tiles_[tile];
       if (entry >= part.count) return;
       part.entries += entry;
       part.count = std::min(size, part.count - entry);
-      exec_.kernels.attend_scores(part, s_.queries.data() + group * kHeadLanes * width_, m_.scale_,
-                                  Scores(tile, group) + entry * kHeadLanes);
+      exec_.kernels.attend_scores(part, groups_, s_.queries.data(), m_.scale_,
+                                  Scores(tile, 0) + entry * kHeadLanes);
     };
-    exec_.pool.ParallelFor(blocks * groups_, GrainFor(size * width_ * kHeadLanes),
+    exec_.pool.ParallelFor(blocks, GrainFor(size * width_ * kHeadLanes * groups_),
                            [&](size_t begin, size_t end, int) {
-                             for (size_t i = begin; i < end; ++i) score(i / groups_, i % groups_);
+                             for (size_t i = begin; i < end; ++i) score(i);
                            });
   }
 
@@ -236,38 +249,55 @@ class Mla::RowPass {
     float* maxima = s_.maxima.data() + group * kHeadLanes;
     float* sums = s_.sums.data() + group * kHeadLanes;
     for (size_t t = 0; t < count_; ++t) {
-      exec_.kernels.attend_weights(tiles_[t].count, Scores(t, group), maxima, sums,
-                                   Factors(t, group));
+      const size_t count = Visible(t, group);
+      if (count == 0) continue;
+      exec_.kernels.attend_weights(count, Scores(t, group), maxima, sums, Factors(t, group));
     }
   }
 
+  // Groups [first, first + groups) of rows that see just as many entries of the tile.
+  void SumTile(size_t tile, size_t first, size_t groups, size_t rank) const {
+    AttendEntries entries = tiles_[tile];
+    entries.count = Visible(tile, first);
+    if (entries.count == 0) return;
+    const size_t context_set = kHeadLanes * m_.rank_;
+    exec_.kernels.attend_values(entries, groups, Scores(tile, first),
+                                first_ + tile == 0 ? nullptr : Factors(tile, first), rank,
+                                std::min(rank + kBlockRanks, m_.rank_), context_set,
+                                s_.context.data() + first * context_set);
+  }
+
   void Sum() const {
-    const size_t blocks = (m_.rank_ + kBlockRanks - 1) / kBlockRanks;
-    const auto sum = [&](size_t group, size_t rank) {
-      float* context = s_.context.data() + group * kHeadLanes * m_.rank_;
+    const auto sum = [&](size_t rank) {
       for (size_t t = 0; t < count_; ++t) {
-        const float* factors = first_ + t == 0 ? nullptr : Factors(t, group);
-        exec_.kernels.attend_values(tiles_[t], Scores(t, group), factors, rank,
-                                    std::min(rank + kBlockRanks, m_.rank_), context);
+        if (Visible(t, 0) == Visible(t, groups_ - 1)) {
+          SumTile(t, 0, groups_, rank);
+          continue;
+        }
+        for (size_t row = 0; row < rows_.rows; ++row) {
+          SumTile(t, row * groups_of_row_, groups_of_row_, rank);
+        }
       }
     };
-    exec_.pool.ParallelFor(blocks * groups_,
-                           GrainFor(count_ * kTileKeys * kBlockRanks * kHeadLanes),
+    const size_t blocks = (m_.rank_ + kBlockRanks - 1) / kBlockRanks;
+    exec_.pool.ParallelFor(blocks,
+                           GrainFor(count_ * kTileKeys * kBlockRanks * kHeadLanes * groups_),
                            [&](size_t begin, size_t end, int) {
-                             for (size_t i = begin; i < end; ++i)
-                               sum(i / blocks, i % blocks * kBlockRanks);
+                             for (size_t i = begin; i < end; ++i) sum(i * kBlockRanks);
                            });
   }
 
   void End(size_t group) const {
-    const size_t first = group * kHeadLanes;
-    const size_t count = std::min(kHeadLanes, m_.heads_ - first);
-    float* turned = s_.queries.data() + first * width_;  // the queries are of no more use
-    exec_.kernels.transpose(s_.context.data() + first * m_.rank_, kHeadLanes, m_.rank_, turned,
-                            width_);
-    float* context = row_.context + first * m_.rank_;
+    const size_t head = group % groups_of_row_ * kHeadLanes;
+    const size_t row = group / groups_of_row_;
+    const size_t count = std::min(kHeadLanes, m_.heads_ - head);
+    // The queries are of no more use.
+    float* turned = s_.queries.data() + group * kHeadLanes * width_;
+    exec_.kernels.transpose(s_.context.data() + group * kHeadLanes * m_.rank_, kHeadLanes, m_.rank_,
+                            turned, width_);
+    float* context = rows_.context + (row * m_.heads_ + head) * m_.rank_;
     for (size_t h = 0; h < count; ++h) {
-      exec_.kernels.scale(1.0f / s_.sums[first + h], turned + h * width_, m_.rank_,
+      exec_.kernels.scale(1.0f / s_.sums[group * kHeadLanes + h], turned + h * width_, m_.rank_,
                           context + h * m_.rank_);
     }
     RoundActivations(exec_.kernels, exec_.profile, context, count * m_.rank_);
@@ -275,45 +305,54 @@ class Mla::RowPass {
 
   const Mla& m_;
   const Exec& exec_;
-  const Row& row_;
+  const Rows& rows_;
   AttendScratch& s_;
   const size_t width_;
-  const size_t groups_;  // of sixteen heads
+  const size_t groups_of_row_;  // of sixteen heads
+  const size_t groups_;         // of all rows
   // The tiles in hand.
   size_t first_ = 0;
   size_t count_ = 0;
   std::array<AttendEntries, kTilesAtOnce> tiles_;
 };
 
-// Many rows: each on one thread. Few: one after another, each on all.
+// Rows that attend together: two of a lane without a selection, else one.
+size_t Mla::CountTogether(std::span<const StepRow> rows, const Selection& selection, size_t r) {
+  const bool two = r + 1 < rows.size() && rows[r + 1].lane == rows[r].lane &&
+                   selection.IsDense(r) && selection.IsDense(r + 1);
+  return two ? 2 : 1;
+}
+
+// Many rows: some on each thread. Few: some after others, on all.
 void Mla::AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selection& selection,
                     MlaScratch& s) const {
   const size_t width = rank_ + rope_;
   s.context.resize(rows.size() * heads_ * rank_);
   s.attended.resize(rows.size());
   s.threads.resize(static_cast<size_t>(exec.pool.threads()));
+  std::vector<Rows> all;
   size_t entries = 0;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    const size_t count = selection.IsDense(r) ? IndexOf(rows[r]) + 1 : selection.Of(r).size();
-    s.attended[r] = static_cast<uint32_t>(count);
-    entries += count;
+  for (size_t r = 0; r < rows.size();) {
+    const size_t together = CountTogether(rows, selection, r);
+    const auto selected = selection.IsDense(r) ? std::span<const uint32_t>() : selection.Of(r);
+    const size_t count = selected.empty() ? IndexOf(rows[r]) + 1 : selected.size();
+    all.push_back({*rows[r].lane, selected, together, count, s.absorbed.data() + r * heads_ * width,
+                   s.context.data() + r * heads_ * rank_});
+    for (size_t i = 0; i < together; ++i) s.attended[r + i] = static_cast<uint32_t>(count + i);
+    entries += together * count;
+    r += together;
   }
-  const auto attend = [&](const Exec& with, size_t r, AttendScratch& scratch) {
-    const Row row{*rows[r].lane,
-                  selection.IsDense(r) ? std::span<const uint32_t>() : selection.Of(r),
-                  s.attended[r], s.absorbed.data() + r * heads_ * width,
-                  s.context.data() + r * heads_ * rank_};
-    RowPass(*this, with, row, scratch).Run();
-  };
-  if (rows.size() < 2 * s.threads.size()) {
-    for (size_t r = 0; r < rows.size(); ++r) attend(exec, r, s.threads.front());
+  if (all.size() < 2 * s.threads.size()) {
+    for (const Rows& some : all) RowPass(*this, exec, some, s.threads.front()).Run();
     return;
   }
-  const size_t work = entries * heads_ * 2 * width / rows.size();
-  exec.pool.ParallelFor(rows.size(), GrainFor(work), [&](size_t begin, size_t end, int thread) {
+  const size_t work = entries * heads_ * 2 * width / all.size();
+  exec.pool.ParallelFor(all.size(), GrainFor(work), [&](size_t begin, size_t end, int thread) {
     base::ThreadPool alone(1);
     const Exec serial{exec.kernels, exec.profile, alone};
-    for (size_t r = begin; r < end; ++r) attend(serial, r, s.threads[static_cast<size_t>(thread)]);
+    for (size_t i = begin; i < end; ++i) {
+      RowPass(*this, serial, all[i], s.threads[static_cast<size_t>(thread)]).Run();
+    }
   });
 }
 

@@ -18,7 +18,7 @@
 
 namespace expertmesh::model {
 
-/// Buffers of a row that attends; H: its heads, rounded up to sixteen, sixteen lanes last.
+/// Buffers of rows that attend; H: the heads of each, rounded up to sixteen, sixteen lanes last.
 struct AttendScratch {
   std::vector<float> queries;             // [H/16, rank + rope, 16]
   std::vector<float> context;             // [H/16, rank, 16]
@@ -63,8 +63,9 @@ class Mla {
                           const std::string& prefix);
   void WriteEntry(const Exec& exec, const StepRow& row, const float* turns, float* latent) const;
   void Absorb(const Exec& exec, size_t rows, const float* turns, MlaScratch& s) const;
-  struct Row;
+  struct Rows;
   class RowPass;
+  static size_t CountTogether(std::span<const StepRow> rows, const Selection& selection, size_t r);
   void AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selection& selection,
                  MlaScratch& s) const;
 

@@ -15,6 +15,7 @@ namespace expertmesh::model {
 
 inline constexpr size_t kPanelOutputs = 16;       // outputs of one packed panel
 inline constexpr size_t kTileKeys = 64;           // keys of one attention tile
+inline constexpr size_t kKeyLanes = 16;           // index keys that are scored together
 inline constexpr size_t kHeadLanes = 16;          // heads that attend together
 inline constexpr float kInt8AmaxMin = 0x1p-100f;  // rows below it would have no finite 1 / scale
 
@@ -95,20 +96,22 @@ struct KernelTable {
   /// columns [width], `stride` floats apart = the transpose of rows [count][width]; what lies
   /// behind the first `count` of a column is left as it is.
   void (*transpose)(const float* rows, size_t width, size_t count, float* columns, size_t stride);
-  /// The online softmax of sixteen heads of one row, tile by tile (docs/formats.md §1.3, absorbed
+  /// The online softmax of sets of sixteen heads, tile by tile (docs/formats.md §1.3, absorbed
   /// form), the heads in the last index of every array. First
-  /// scores [count][16] = scale · query_h · entry, queries [width][16];
-  void (*attend_scores)(const AttendEntries& entries, const float* queries, float scale,
-                        float* scores);
-  /// then, of a whole tile, scores become weights e^(score − maximum). maxima [16] are −inf and
-  /// sums [16] 0 before the first tile; factors [16] is what earlier tiles' sums are to be scaled
-  /// with;
+  /// scores [sets][64][16] = scale · query_h · entry of `count` entries, queries [sets][width][16];
+  void (*attend_scores)(const AttendEntries& entries, size_t sets, const float* queries,
+                        float scale, float* scores);
+  /// then, of a whole tile and one set, scores [count][16] become weights e^(score − maximum).
+  /// maxima [16] are −inf and sums [16] 0 before the first tile; factors [16] is what earlier
+  /// tiles' sums are to be scaled with;
   void (*attend_weights)(size_t count, float* scores, float* maxima, float* sums, float* factors);
-  /// then context [rank][16] = factors · context + Σ weights · entry for the ranks [begin, end),
-  /// without the first term in the first tile, where factors are null; not yet divided by sums.
-  /// `entries` is the whole tile.
-  void (*attend_values)(const AttendEntries& entries, const float* weights, const float* factors,
-                        size_t begin, size_t end, float* context);
+  /// then context [sets][rank][16] (a set every `context_set` floats) = factors [sets][16] ·
+  /// context
+  /// + Σ weights [sets][64][16] · entry for the ranks [begin, end), without the first term in the
+  /// first tile, where factors are null; not yet divided by sums. `entries` is the whole tile.
+  void (*attend_values)(const AttendEntries& entries, size_t sets, const float* weights,
+                        const float* factors, size_t begin, size_t end, size_t context_set,
+                        float* context);
   void (*index_scores)(const IndexTask& task);
   /// Σ a·b; 16 strided partial sums, then a fixed tree.
   float (*dot)(const float* a, const float* b, size_t n);

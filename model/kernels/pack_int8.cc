@@ -18,6 +18,12 @@ namespace {
 constexpr MatrixFormat kInt8Form = {ValueFormat::kInt8, ScaleFormat::kF16, 1, kInt8Group};
 constexpr uint16_t kF16Exponent = 0x7C00;  // all ones: infinity or NaN
 
+absl::Status Bad(const StoredMatrix& matrix, const std::string& text) {
+  return base::Error(base::Reason::kBadCheckpoint,
+                     absl::StrCat(matrix.file, matrix.file.empty() ? "" : ": ", "tensor \"",
+                                  absl::Utf8SafeCEscape(matrix.name), "\": ", text));
+}
+
 bool KeepsItsCodes(const MatrixFormat& f) {
   return (f.values == ValueFormat::kInt8 || f.values == ValueFormat::kInt4) &&
          f.scales == ScaleFormat::kF16 && f.block_rows == 1 && f.block_columns % kInt8Group == 0;
@@ -36,13 +42,16 @@ void CopyCodes(const StoredMatrix& from, uint64_t row, Int8Row& out) {
   }
 }
 
-// E8M0 to half of it in BF16, which is exact; false if one is no number.
+// Larger ones could overflow in a sum of products before the row's scale is applied.
+constexpr float kFp4ScaleMax = 0x1p100f;
+
+// E8M0 to half of it in BF16, which is exact; false if one is too large or no number.
 bool HalveScales(const StoredMatrix& from, uint64_t row, Int8Row& out) {
   const std::byte* scales = from.scales.data() + row * from.format.ScaleRowBytes(from.columns);
   out.scales.resize(Int8Groups(from.columns));
   for (size_t g = 0; g < out.scales.size(); ++g) {
     const float scale = DecodeE8m0(std::to_integer<uint8_t>(scales[g]));
-    if (std::isnan(scale)) return false;
+    if (!(scale <= kFp4ScaleMax)) return false;
     out.scales[g] = NarrowBf16(scale * 0.5f);
   }
   return true;
@@ -66,7 +75,8 @@ void StoreFourBitGroup(std::span<const int8_t> codes, Dtype dtype, std::byte* by
     const auto nibble = static_cast<uint8_t>(dtype == Dtype::kInt4 ? codes[k] + 8 : codes[k]);
     const size_t quad = k / 4;
     std::byte& byte = bytes[quad / 2 * kInt8QuadBytes + lane * 4 + k % 4];
-    byte |= static_cast<std::byte>(quad % 2 == 0 ? nibble : nibble << 4);
+    byte = quad % 2 == 0 ? (byte & std::byte{0xF0}) | std::byte{nibble}
+                         : (byte & std::byte{0x0F}) | static_cast<std::byte>(nibble << 4);
   }
 }
 
@@ -86,11 +96,7 @@ absl::Status QuantiseInt8Row(const StoredMatrix& from, std::span<const float> va
   const absl::Status status = EncodeRows(kInt8Form, values.data(), 1, values.size(),
                                          reinterpret_cast<std::byte*>(out.codes.data()),
                                          reinterpret_cast<std::byte*>(out.scales.data()));
-  if (status.ok()) return status;
-  return base::Error(
-      base::Reason::kBadCheckpoint,
-      absl::StrCat(from.file, from.file.empty() ? "" : ": ", "tensor \"",
-                   absl::Utf8SafeCEscape(from.name), "\": ", std::string(status.message())));
+  return status.ok() ? status : Bad(from, std::string(status.message()));
 }
 
 absl::Status ReadInt8Row(const StoredMatrix& from, uint64_t row, Int8Row& out) {
@@ -114,7 +120,8 @@ absl::Status ReadFourBitRow(const StoredMatrix& from, uint64_t row, Int8Row& out
   const bool fp4 = from.format.values == ValueFormat::kE2m1;
   if (!(fp4 ? HalveScales(from, row, out) : CopyScales(from, row, out))) {
     out.values.resize(from.columns);
-    return DecodeRows(from, row, 1, out.values.data());  // says which
+    EM_RETURN_IF_ERROR(DecodeRows(from, row, 1, out.values.data()));  // names the element
+    return Bad(from, absl::StrCat("a scale of row ", row, " is beyond 2^100"));
   }
   if (!fp4) {
     CopyCodes(from, row, out);

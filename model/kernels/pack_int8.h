@@ -28,7 +28,8 @@ absl::Status ReadInt8Row(const StoredMatrix& from, uint64_t row, Int8Row& out);
 /// their codes and scales, or kInt8.
 Dtype Int8WeightDtype(const MatrixFormat& stored);
 
-/// Row `row` of a matrix whose Int8WeightDtype is kInt4 or kFp4. kBadCheckpoint as DecodeRows.
+/// Row `row` of a matrix whose Int8WeightDtype is kInt4 or kFp4. kBadCheckpoint as DecodeRows, and
+/// for an fp4 scale beyond 2^100.
 absl::Status ReadFourBitRow(const StoredMatrix& from, uint64_t row, Int8Row& out);
 
 /// The same as ReadInt8Row for values that are no row of a file; `from` is for messages.

@@ -1,4 +1,4 @@
-// How gRPC waits for connections.
+// What gRPC is told before it starts, in processes that carry dispatch frames.
 #pragma once
 
 #include <cstdlib>
@@ -13,7 +13,7 @@ namespace expertmesh::rpc {
 /// peer wakes it too. Nor does gRPC look for deadlocks whenever it takes a lock, as the debug build
 /// of Abseil that distributions ship does. For processes that carry dispatch frames; before
 /// anything of gRPC, with one thread. GRPC_POLL_STRATEGY in the environment wins.
-inline void PollOwnConnections() {
+inline void PrepareForFrames() {
   setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0);
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
 }

@@ -312,7 +312,7 @@ void CountWireBytes(const char* name, base::Dtype wire, size_t rows) {
 }
 
 int Main(const std::string& self) {
-  rpc::PollOwnConnections();  // as the workers of a mesh
+  rpc::PrepareForFrames();  // as the workers of a mesh
   const test_support::TempDir dir;
   std::vector<std::string> addresses;
   std::vector<test_support::ChildProcess> workers;

@@ -153,7 +153,9 @@ TEST_P(Int8KernelTest, FourBitCodesAndScalesAreExact) {
   constexpr size_t kInputs = 32;
   for (const MatrixFormat& format : {kInt4Form, kFp4Form}) {
     const bool fp4 = format.values == ValueFormat::kE2m1;
-    for (const int exponent : {1, 60, 127, 200}) {  // of E8M0; int4 has one scale
+    const std::vector<int> exponents =
+        fp4 ? std::vector<int>{0, 1, 60, 127, 200, 227} : std::vector{0};
+    for (const int exponent : exponents) {  // of E8M0
       Stored w = Encoded(std::vector<float>(16 * kInputs, 1.0f), 16, format);
       for (size_t o = 0; o < 16; ++o) {
         for (size_t i = 0; i < kInputs / 2; ++i) {
@@ -326,6 +328,11 @@ TEST(Int8Packing, AFourBitScaleThatIsNoNumberIsABadCheckpoint) {
     WeightArena arena;
     PackedMatrix packed = arena.NewMatrix(1, 64, Int8WeightDtype(format));
     EXPECT_EQ(base::ReasonOf(PackRows(w.view, 0, 1, packed, 0)), base::Reason::kBadCheckpoint);
+    if (format == kInt4Form) continue;
+    for (std::byte& byte : w.scales) byte = std::byte{228};  // 2^101
+    const absl::Status large = PackRows(w.view, 0, 1, packed, 0);
+    EXPECT_EQ(base::ReasonOf(large), base::Reason::kBadCheckpoint);
+    EXPECT_NE(large.message().find("\"w\""), std::string::npos) << large;
   }
 }
 

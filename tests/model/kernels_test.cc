@@ -191,32 +191,47 @@ class AttendCase {
   const std::vector<float>& rows() const { return rows_; }
   size_t width() const { return width_; }
 
-  // context [rank][16], divided; scores in blocks of `entries`, sums in blocks of `ranks`.
-  std::vector<float> Attend(size_t entries, size_t ranks) const {
-    std::vector<float> maxima(kHeadLanes, -std::numeric_limits<float>::infinity());
-    std::vector<float> sums(kHeadLanes, 0.0f);
-    std::vector<float> factors(kHeadLanes);
-    std::vector<float> context(rank_ * kHeadLanes, std::nanf(""));  // the first tile sets it
+  // context [rank][16] of each of some equal sets, divided; scores in blocks of `entries`, sums in
+  // blocks of `ranks`.
+  std::vector<std::vector<float>> Attend(size_t entries, size_t ranks, size_t sets = 1) const {
+    std::vector<float> queries;
+    for (size_t i = 0; i < sets; ++i) {
+      queries.insert(queries.end(), queries_.begin(), queries_.end());
+    }
+    std::vector<float> maxima(sets * kHeadLanes, -std::numeric_limits<float>::infinity());
+    std::vector<float> sums(sets * kHeadLanes, 0.0f);
+    std::vector<float> factors(sets * kHeadLanes);
+    const size_t context_set = rank_ * kHeadLanes + 48;
+    std::vector<float> context(sets * context_set, std::nanf(""));  // the first tile sets it
     for (size_t first = 0; first < kCount; first += kTileKeys) {
       const size_t count = std::min(kTileKeys, kCount - first);
       std::vector<const std::byte*> tile;
       for (size_t i = 0; i < count; ++i) tile.push_back(At(first + i));
-      std::vector<float> weights(count * kHeadLanes);
+      std::vector<float> weights(sets * kTileKeys * kHeadLanes);
       for (size_t i = 0; i < count; i += entries) {
         kernels_.attend_scores({tile.data() + i, dtype_, std::min(entries, count - i), width_},
-                               queries_.data(), kScale, weights.data() + i * kHeadLanes);
+                               sets, queries.data(), kScale, weights.data() + i * kHeadLanes);
       }
-      kernels_.attend_weights(count, weights.data(), maxima.data(), sums.data(), factors.data());
+      for (size_t set = 0; set < sets; ++set) {
+        kernels_.attend_weights(count, weights.data() + set * kTileKeys * kHeadLanes,
+                                maxima.data() + set * kHeadLanes, sums.data() + set * kHeadLanes,
+                                factors.data() + set * kHeadLanes);
+      }
       for (size_t r = 0; r < rank_; r += ranks) {
-        kernels_.attend_values({tile.data(), dtype_, count, width_}, weights.data(),
+        kernels_.attend_values({tile.data(), dtype_, count, width_}, sets, weights.data(),
                                first == 0 ? nullptr : factors.data(), r, std::min(rank_, r + ranks),
-                               context.data());
+                               context_set, context.data());
       }
     }
-    for (size_t r = 0; r < rank_; ++r) {
-      for (size_t h = 0; h < kHeadLanes; ++h) context[r * kHeadLanes + h] /= sums[h];
+    std::vector<std::vector<float>> divided;
+    for (size_t set = 0; set < sets; ++set) {
+      const auto begin = context.begin() + static_cast<std::ptrdiff_t>(set * context_set);
+      divided.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(rank_ * kHeadLanes));
+      for (size_t i = 0; i < divided.back().size(); ++i) {
+        divided.back()[i] /= sums[set * kHeadLanes + i % kHeadLanes];
+      }
     }
-    return context;
+    return divided;
   }
 
  private:
@@ -239,7 +254,7 @@ TEST_P(KernelTest, AttendIsSoftmaxAttention) {
   for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16}) {
     for (const size_t rank : {7, 32, 87, 128}) {
       const AttendCase one(kernels(), rank, dtype);
-      const std::vector<float> context = one.Attend(kTileKeys, rank);
+      const std::vector<float> context = one.Attend(kTileKeys, rank)[0];
       const std::vector<float> queries = one.queries_by_head();
       for (size_t h = 0; h < AttendCase::kHeads; ++h) {
         const auto expected =
@@ -257,7 +272,7 @@ TEST_P(KernelTest, AttendGivesTheSameBitsHoweverItIsCut) {
   for (const size_t rank : {7, 87, 128}) {
     const AttendCase here(kernels(), rank, Dtype::kBf16);
     const AttendCase there(*AvailableKernels().back(), rank, Dtype::kBf16);
-    const std::vector<float> whole = there.Attend(kTileKeys, rank);
+    const std::vector<float> whole = there.Attend(kTileKeys, rank)[0];
     const auto same = [&](const std::vector<float>& context) {
       for (size_t r = 0; r < rank; ++r) {
         for (size_t h = 0; h < AttendCase::kHeads; ++h) {
@@ -265,9 +280,13 @@ TEST_P(KernelTest, AttendGivesTheSameBitsHoweverItIsCut) {
         }
       }
     };
-    same(here.Attend(kTileKeys, rank));
-    same(here.Attend(16, 32));
-    same(here.Attend(5, 3));
+    same(here.Attend(kTileKeys, rank)[0]);
+    same(here.Attend(16, 32)[0]);
+    same(here.Attend(5, 3)[0]);
+    for (const size_t sets : {2, 3, 4}) {
+      for (const auto& context : here.Attend(kTileKeys, rank, sets)) same(context);
+      for (const auto& context : here.Attend(5, 19, sets)) same(context);
+    }
   }
 }
 

@@ -9,10 +9,12 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include "model/kernels/kernel_table.h"
 #include "model/local_experts.h"
 #include "model/packed_header.h"
+#include "model/writer/converter.h"
 #include "services/base/status.h"
 #include "tests/support/model_runner.h"
 #include "tests/support/temp_dir.h"
@@ -39,19 +41,28 @@ ino_t InodeOf(const std::string& path) {
 class PackedCacheTest : public testing::TestWithParam<std::string> {
  protected:
   PackedCacheTest() {
-    test_support::WriteTinyModel(dir_.path(), test_support::AwkwardConfig());
-    attention_ = dir_ / ("expertmesh-packed-" + GetParam() + "-attention.bin");
-    experts_ = dir_ / ("expertmesh-packed-" + GetParam() + "-experts-0-23.bin");
+    test_support::WriteTinyModel(dir_ / "float", test_support::AwkwardConfig());
+    model_ = dir_ / "float";
+    if (GetParam() == "int4") {
+      ConvertOptions convert;
+      convert.from = std::exchange(model_, dir_ / "int4");
+      convert.to = model_;
+      convert.format = TargetFormat::kInt4;
+      EXPECT_TRUE(ConvertModel(convert).ok());
+    }
+    profile_ = GetParam() == "int4" ? "int8" : GetParam();
+    attention_ = model_ + "/expertmesh-packed-" + profile_ + "-attention.bin";
+    experts_ = model_ + "/expertmesh-packed-" + profile_ + "-experts-0-23.bin";
   }
 
   std::vector<test_support::LaneTrace> Run(uint64_t bytes_min = 0) const {
     AttentionModel::Options attention;
-    attention.directory = dir_.path();
-    attention.profile = GetParam();
+    attention.directory = model_;
+    attention.profile = profile_;
     attention.packed_file_bytes_min = bytes_min;
     ExpertSlice::Options experts;
-    experts.directory = dir_.path();
-    experts.profile = GetParam();
+    experts.directory = model_;
+    experts.profile = profile_;
     experts.experts = {{0, 24}};
     experts.packed_file_bytes_min = bytes_min;
     const auto model = AttentionModel::Load(attention);
@@ -66,11 +77,14 @@ class PackedCacheTest : public testing::TestWithParam<std::string> {
   }
 
   test_support::TempDir dir_;
+  std::string model_;
+  std::string profile_;
   std::string attention_;
   std::string experts_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Profiles, PackedCacheTest, testing::Values("exact-f32", "bf16", "int8"),
+INSTANTIATE_TEST_SUITE_P(Profiles, PackedCacheTest,
+                         testing::Values("exact-f32", "bf16", "int8", "int4"),
                          [](const auto& info) {
                            return info.param == "exact-f32" ? "ExactF32" : info.param;
                          });
@@ -122,7 +136,7 @@ TEST_P(PackedCacheTest, AFileOfAnotherOrderIsNotTaken) {
     const size_t at = key.find(name) + name.size() + 1;
     return key.substr(at, key.find('\n', at) - at);
   };
-  const PackedKey same{dir_.path(), field("revision"), field("profile"), field("part")};
+  const PackedKey same{model_, field("revision"), field("profile"), field("part")};
   ASSERT_EQ(same.Text(), key);
   WeightArena other;
   ASSERT_TRUE(LoadPacked(same, other, [&](PackedWeights*) {
@@ -139,7 +153,7 @@ TEST_P(PackedCacheTest, ADirectoryThatCannotBeWrittenCostsTimeOnly) {
   std::filesystem::create_directory(attention_);  // also root cannot put a file there
   EXPECT_EQ(Run(), expected);
   EXPECT_EQ(Run(), expected);
-  for (const auto& entry : std::filesystem::directory_iterator(dir_.path())) {
+  for (const auto& entry : std::filesystem::directory_iterator(model_)) {
     EXPECT_EQ(entry.path().extension() == ".tmp", false) << entry.path();
   }
 }

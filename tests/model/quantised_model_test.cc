@@ -105,6 +105,16 @@ TEST_P(QuantisedModelTest, LogitsStayWithinAStatedDistanceOfF32) {
   RecordProperty("distance", std::to_string(distance));
 }
 
+// In memory too: 18 bytes of 32 four-bit weights, where int8 has 34.
+TEST_P(QuantisedModelTest, FourBitExpertsTakeFourBits) {
+  const auto bytes = [](const std::string& directory) {
+    return static_cast<double>(LoadExperts(directory, "int8", {{0, 24}})->weight_bytes());
+  };
+  const bool four =
+      GetParam().format == TargetFormat::kFp4 || GetParam().format == TargetFormat::kInt4;
+  EXPECT_NEAR(bytes(quantised_) / bytes(decoded_), four ? 18.0 / 34 : 1.0, 0.001);
+}
+
 // What is left is the rounding of rows, and of weights that are neither int8 nor four bits.
 TEST_P(QuantisedModelTest, TheInt8ProfileIsCloseToTheDecodedValues) {
   EXPECT_LE(Distance(Logits(decoded_, "exact-f32"), Logits(quantised_, "int8")), 0.12);

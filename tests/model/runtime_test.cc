@@ -73,6 +73,33 @@ TEST_P(RuntimeTest, DecodedPrefilledAndReplayedTokensAreEqual) {
   EXPECT_NE(changed.kv_hashes[199], decoded.kv_hashes[199]) << "the later tokens see it";
 }
 
+// More heads than a vector has lanes, and more entries than are attended to at once.
+TEST_P(RuntimeTest, ManyHeadsAndALongContextAreEqualHoweverTheyAreCut) {
+  test_support::TempDir dir;
+  Config config = test_support::AwkwardConfig();
+  config.num_attention_heads = 20;
+  config.num_hidden_layers = 2;
+  test_support::WriteTinyModel(dir.path(), config);
+  const auto experts = LoadExperts(dir.path(), GetParam(), {{0, 24}});
+  const std::vector<std::vector<uint32_t>> lanes = {RandomTokens(config, 600, 5)};
+  std::vector<std::vector<LaneTrace>> traces;
+  for (const std::string isa : {"auto", "baseline"}) {
+    AttentionModel::Options options;
+    options.directory = dir.path();
+    options.profile = GetParam();
+    options.isa = isa;
+    const auto model = AttentionModel::Load(options);
+    ASSERT_TRUE(model.ok()) << model.status();
+    for (const auto& [chunk, threads] : {std::pair<size_t, int>{600, 1}, {600, 3}, {1, 3}}) {
+      if (isa == "baseline" && chunk == 1) continue;  // slow
+      base::ThreadPool pool(threads);
+      LocalExperts local(*experts, pool);
+      traces.push_back(RunLanes(**model, local, pool, lanes, std::vector<size_t>{chunk}));
+      EXPECT_EQ(traces.back(), traces.front()) << isa << " " << chunk << " " << threads;
+    }
+  }
+}
+
 TEST_P(RuntimeTest, ThreadsDoNotMatter) {
   const std::vector<uint32_t> tokens = Tokens(130, 2);
   const LaneTrace alone = RunOne(tokens, 130, 1);

@@ -37,6 +37,13 @@ TEST(Sampler, NumbersThatAreNoneGiveNoToken) {
   EXPECT_EQ(Sample(std::vector<float>{-kInfinity, 2}, {}, 0.0f, {}).id, 1u);
 }
 
+TEST(Sampler, NumbersThatAreNoneGiveNoLogprob) {
+  for (const float bad : {std::nanf(""), kInfinity}) {
+    EXPECT_TRUE(std::isnan(LogprobOf(std::vector<float>{1, bad}, 0))) << bad;
+  }
+  EXPECT_EQ(LogprobOf(std::vector<float>{-kInfinity, 2}, 1), 0.0f);
+}
+
 TEST(Sampler, DrawsInProportion) {
   const std::vector<float> logits = {0.0f, std::log(3.0f), std::log(6.0f)};
   std::vector<int> counts(3);

@@ -58,6 +58,56 @@ inline void Chains(const float* a, size_t apart, size_t step, size_t count, cons
   for (int n = 0; n < N; ++n) sums[n] = sum[n];
 }
 
+// The same for two sets of lanes, which share what is broadcast.
+template <int N>
+inline void ChainPairs(const float* a, size_t apart, size_t step, size_t count, const float* b,
+                       size_t set, F16 (*sums)[N]) {
+  F16 first[N], second[N];
+  for (int n = 0; n < N; ++n) first[n] = sums[0][n];
+  for (int n = 0; n < N; ++n) second[n] = sums[1][n];
+  for (size_t k = 0; k < count; ++k) {
+    const F16 lanes = Load(b + k * kHeadLanes);
+    const F16 others = Load(b + set + k * kHeadLanes);
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) {
+      const F16 value = Broadcast(a[static_cast<size_t>(n) * apart + k * step]);
+      first[n] = Fma(value, lanes, first[n]);
+      second[n] = Fma(value, others, second[n]);
+    }
+  }
+  for (int n = 0; n < N; ++n) sums[0][n] = first[n];
+  for (int n = 0; n < N; ++n) sums[1][n] = second[n];
+}
+
+// Blocks of N keys from `key` on, then of fewer, for two sets.
+template <int N>
+inline void PairScoresFrom(const AttendEntries& e, size_t key, const float* queries, float scale,
+                           float* scores) {
+  for (; e.count - key >= size_t{N}; key += N) {
+    alignas(64) float part[N][kPartDims];
+    F16 sums[2][N];
+    for (auto& set : sums) {
+      for (F16& sum : set) sum = Zero();
+    }
+    for (size_t d = 0; d < e.width; d += kPartDims) {
+      const size_t dims = e.width - d < kPartDims ? e.width - d : kPartDims;
+      for (size_t n = 0; n < N; ++n) {
+        WidenPart(e, key + n, d, dims, part[n]);
+        PrefetchPart(e, key + n, d + kPartsAhead * kPartDims, N);
+      }
+      ChainPairs<N>(part[0], kPartDims, 1, dims, queries + d * kHeadLanes, e.width * kHeadLanes,
+                    sums);
+    }
+    for (size_t set = 0; set < 2; ++set) {
+      float* out = scores + (set * kTileKeys + key) * kHeadLanes;
+      for (size_t n = 0; n < N; ++n) {
+        Store(out + n * kHeadLanes, Mul(Broadcast(scale), sums[set][n]));
+      }
+    }
+  }
+  if constexpr (N > 1) PairScoresFrom<N / 2>(e, key, queries, scale, scores);
+}
+
 // Blocks of N keys from `key` on, then of fewer.
 template <int N>
 inline void ScoresFrom(const AttendEntries& e, size_t key, const float* queries, float scale,
@@ -81,8 +131,14 @@ inline void ScoresFrom(const AttendEntries& e, size_t key, const float* queries,
   if constexpr (N > 1) ScoresFrom<N / 2>(e, key, queries, scale, scores);
 }
 
-void AttendScores(const AttendEntries& e, const float* queries, float scale, float* scores) {
-  ScoresFrom<kChainBlock>(e, 0, queries, scale, scores);
+void AttendScores(const AttendEntries& e, size_t sets, const float* queries, float scale,
+                  float* scores) {
+  for (; sets >= 2; sets -= 2) {
+    PairScoresFrom<kPairBlock>(e, 0, queries, scale, scores);
+    queries += 2 * e.width * kHeadLanes;
+    scores += 2 * kTileKeys * kHeadLanes;
+  }
+  if (sets == 1) ScoresFrom<kChainBlock>(e, 0, queries, scale, scores);
 }
 
 // The sums over keys have 16 strided partials and a fixed tree, in every lane.
@@ -134,9 +190,49 @@ inline void ValuesFrom(const AttendEntries& e, const float* weights, const float
   if constexpr (N > 1) ValuesFrom<N / 2>(e, weights, factors, rank, end, context);
 }
 
-void AttendValues(const AttendEntries& e, const float* weights, const float* factors, size_t begin,
-                  size_t end, float* context) {
-  ValuesFrom<kChainBlock>(e, weights, factors, begin, end, context);
+// Two sets: sixteen ranks are widened, and summed N at a time.
+template <int N>
+inline size_t PairValues(const AttendEntries& e, const float* weights, const float* factors,
+                         size_t rank, size_t end, size_t context_set, float* context) {
+  constexpr size_t kRanks = 16;
+  for (; end - rank >= kRanks; rank += kRanks) {
+    alignas(64) float part[kTileKeys][kRanks];
+    for (size_t s = 0; s < e.count; ++s) WidenPart(e, s, rank, kRanks, part[s]);
+    for (size_t r = 0; r < kRanks; r += N) {
+      F16 sums[2][N];
+      for (size_t set = 0; set < 2; ++set) {
+        const float* out = context + set * context_set + (rank + r) * kHeadLanes;
+        for (size_t n = 0; n < N; ++n) {
+          sums[set][n] = factors == nullptr
+                             ? Zero()
+                             : Mul(Load(out + n * kHeadLanes), Load(factors + set * kHeadLanes));
+        }
+      }
+      ChainPairs<N>(part[0] + r, 1, kRanks, e.count, weights, kTileKeys * kHeadLanes, sums);
+      for (size_t set = 0; set < 2; ++set) {
+        float* out = context + set * context_set + (rank + r) * kHeadLanes;
+        for (size_t n = 0; n < N; ++n) Store(out + n * kHeadLanes, sums[set][n]);
+      }
+    }
+  }
+  return rank;
+}
+
+void AttendValues(const AttendEntries& e, size_t sets, const float* weights, const float* factors,
+                  size_t begin, size_t end, size_t context_set, float* context) {
+  const auto one = [&](size_t rank) {
+    ValuesFrom<kChainBlock>(e, weights, factors, rank, end, context);
+    weights += kTileKeys * kHeadLanes;
+    if (factors != nullptr) factors += kHeadLanes;
+    context += context_set;
+  };
+  for (; sets >= 2; sets -= 2) {
+    const size_t rank =
+        PairValues<kPairBlock>(e, weights, factors, begin, end, context_set, context);
+    one(rank);
+    one(rank);
+  }
+  if (sets == 1) one(begin);
 }
 
 }  // namespace

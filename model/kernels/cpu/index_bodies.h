@@ -12,8 +12,6 @@
 namespace expertmesh::model {
 namespace {
 
-constexpr size_t kKeyLanes = 16;
-
 // sums of N heads from `head` on, then of fewer: heads in ascending order.
 template <int N>
 inline void IndexHeads(const IndexTask& t, const float* queries, const float* weights, size_t head,

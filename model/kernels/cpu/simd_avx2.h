@@ -12,6 +12,7 @@ namespace {
 constexpr int kRowBlock = 5;
 constexpr int kPanelBlock = 1;
 constexpr int kChainBlock = 4;  // sums that attention keeps in registers
+constexpr int kPairBlock = 2;   // the same for two sets of lanes
 
 struct F16 {
   __m256 lo;

@@ -12,6 +12,7 @@ namespace {
 constexpr int kRowBlock = 8;     // rows of a GEMM tile
 constexpr int kPanelBlock = 2;   // panels of a GEMM tile
 constexpr int kChainBlock = 16;  // sums that attention keeps in registers
+constexpr int kPairBlock = 8;    // the same for two sets of lanes
 
 using F16 = __m512;
 inline F16 Zero() { return _mm512_setzero_ps(); }

@@ -13,6 +13,7 @@ namespace {
 constexpr int kRowBlock = 1;
 constexpr int kPanelBlock = 1;
 constexpr int kChainBlock = 1;  // sums that attention keeps in registers
+constexpr int kPairBlock = 1;   // the same for two sets of lanes
 
 struct F16 {
   float v[16];

@@ -13,7 +13,7 @@ namespace {
 
 using F4 = float __attribute__((vector_size(16)));
 
-// Four keys × four dimensions, in registers.
+// Four rows × four columns, in registers.
 inline void TransposeFour(const float* rows, size_t width, float* columns, size_t stride) {
   F4 in[4];
   for (int i = 0; i < 4; ++i) __builtin_memcpy(&in[i], rows + i * width, sizeof(F4));
@@ -77,7 +77,7 @@ inline void TransposeFewBf16(const uint16_t* rows, size_t width, size_t count, s
   }
 }
 
-// Transpose of bf16 rows, in f32; fetches the same of `next`.
+// Transpose of bf16 rows, in f32. Blocks of sixteen rows fetch the same of `next`.
 inline void TransposeBf16(const uint16_t* rows, size_t width, size_t count, const uint16_t* next,
                           float* columns, size_t stride) {
   size_t s = 0;
