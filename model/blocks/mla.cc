@@ -217,9 +217,14 @@ class Mla::RowPass {
       const size_t first = (first_ + t) * kTileKeys;
       const std::byte** entries = s_.entries.data() + t * kTileKeys;
       const size_t count = std::min(kTileKeys, entry_count() - first);
-      for (size_t i = 0; i < count; ++i) {
-        const size_t index = rows_.selected.empty() ? first + i : rows_.selected[first + i];
-        entries[i] = rows_.lane.At(kLatentStream, m_.layer_, index);
+      if (rows_.selected.empty()) {
+        const std::byte* page = rows_.lane.Page(kLatentStream, m_.layer_, first_ + t);
+        const size_t bytes = width_ * DtypeBytes(exec_.profile.kv);
+        for (size_t i = 0; i < count; ++i) entries[i] = page + i * bytes;
+      } else {
+        for (size_t i = 0; i < count; ++i) {
+          entries[i] = rows_.lane.At(kLatentStream, m_.layer_, rows_.selected[first + i]);
+        }
       }
       tiles_[t] = {entries, exec_.profile.kv, count, width_};
     }
@@ -350,8 +355,9 @@ void Mla::AttendAll(const Exec& exec, std::span<const StepRow> rows, const Selec
   exec.pool.ParallelFor(all.size(), GrainFor(work), [&](size_t begin, size_t end, int thread) {
     base::ThreadPool alone(1);
     const Exec serial{exec.kernels, exec.profile, alone};
-    for (size_t i = begin; i < end; ++i) {
-      RowPass(*this, serial, all[i], s.threads[static_cast<size_t>(thread)]).Run();
+    for (size_t i = begin; i < end; ++i) {  // the later rows of a prompt see more: they come first
+      const Rows& some = all[all.size() - 1 - i];
+      RowPass(*this, serial, some, s.threads[static_cast<size_t>(thread)]).Run();
     }
   });
 }
