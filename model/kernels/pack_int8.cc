@@ -29,6 +29,12 @@ bool KeepsItsCodes(const MatrixFormat& f) {
          f.scales == ScaleFormat::kF16 && f.block_rows == 1 && f.block_columns % kInt8Group == 0;
 }
 
+// Value `column` of a row of four-bit values.
+int NibbleAt(const std::byte* row, uint64_t column) {
+  const int pair = std::to_integer<int>(row[column / 2]);
+  return column % 2 == 0 ? pair & 15 : pair >> 4;
+}
+
 void CopyCodes(const StoredMatrix& from, uint64_t row, Int8Row& out) {
   const std::byte* values = from.values.data() + row * from.format.RowBytes(from.columns);
   out.codes.resize(from.columns);
@@ -37,8 +43,7 @@ void CopyCodes(const StoredMatrix& from, uint64_t row, Int8Row& out) {
     return;
   }
   for (uint64_t c = 0; c < from.columns; ++c) {
-    const int pair = std::to_integer<int>(values[c / 2]);
-    out.codes[c] = static_cast<int8_t>((c % 2 == 0 ? pair & 15 : pair >> 4) - 8);
+    out.codes[c] = static_cast<int8_t>(NibbleAt(values, c) - 8);
   }
 }
 
@@ -130,8 +135,7 @@ absl::Status ReadFourBitRow(const StoredMatrix& from, uint64_t row, Int8Row& out
   const std::byte* values = from.values.data() + row * from.format.RowBytes(from.columns);
   out.codes.resize(from.columns);
   for (uint64_t c = 0; c < from.columns; ++c) {
-    const int pair = std::to_integer<int>(values[c / 2]);
-    out.codes[c] = static_cast<int8_t>(c % 2 == 0 ? pair & 15 : pair >> 4);
+    out.codes[c] = static_cast<int8_t>(NibbleAt(values, c));
   }
   return absl::OkStatus();
 }
