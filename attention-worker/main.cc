@@ -46,10 +46,7 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
   SchedulerOptions& steps = options.scheduler;
   app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
-  app.add_option(
-         "--profile", options.profile,
-         "Arithmetic: bf16, int8 (which keeps int4 and fp4 weights in four bits) or exact-f32")
-      ->capture_default_str();
+  lifecycle::AddProfileFlag(app, options.profile);
   app.add_option("--transport", options.transport,
                  "auto (shm on the same host, else grpc), shm, grpc, or inproc for all experts in "
                  "this process")

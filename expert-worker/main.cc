@@ -18,10 +18,7 @@ int main(int argc, char** argv) {
   lifecycle::AddProcessFlags(app, process_options);
   app.add_option("--model", options.model_directory, "Hugging Face model directory")->required();
   app.add_option("--served-model-name", options.served_model_name, "Default: the directory's name");
-  app.add_option(
-         "--profile", options.profile,
-         "Arithmetic: bf16, int8 (which keeps int4 and fp4 weights in four bits) or exact-f32")
-      ->capture_default_str();
+  lifecycle::AddProfileFlag(app, options.profile);
   app.add_option("--slice", options.slice, "Experts hosted, e.g. 0-15 or 0-3,8-11; default: all");
   app.add_option("--listen", options.listen, "gRPC address; unix:/path allowed")
       ->capture_default_str();

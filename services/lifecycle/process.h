@@ -41,6 +41,9 @@ void AddProcessFlags(CLI::App& app, ProcessOptions& options);
 /// Declares --threads and --cpus; base::CheckComputeThreads says whether they fit each other.
 void AddThreadFlags(CLI::App& app, base::ComputeThreads& threads);
 
+/// Declares --profile of the processes that compute with a model.
+void AddProfileFlag(CLI::App& app, std::string& profile);
+
 /// Declares --override of the processes that load a model: words "key=value", as they are given.
 void AddOverrideFlag(CLI::App& app, std::vector<std::string>& overrides);
 

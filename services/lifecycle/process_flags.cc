@@ -33,6 +33,13 @@ void AddThreadFlags(CLI::App& app, base::ComputeThreads& threads) {
       ->delimiter(',');
 }
 
+void AddProfileFlag(CLI::App& app, std::string& profile) {
+  app.add_option(
+         "--profile", profile,
+         "Arithmetic: bf16, int8 (which keeps int4 and fp4 weights in four bits) or exact-f32")
+      ->capture_default_str();
+}
+
 void AddOverrideFlag(CLI::App& app, std::vector<std::string>& overrides) {
   app.add_option("--override", overrides,
                  "KEY=VALUE of config.json, e.g. index_topk=32 or 'engram_layer_ids=[]'; may be "

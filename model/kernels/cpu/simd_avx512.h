@@ -24,7 +24,6 @@ inline F16 Load(const uint16_t* p) {
 inline void Store(float* p, F16 v) { _mm512_storeu_ps(p, v); }
 inline F16 Broadcast(float v) { return _mm512_set1_ps(v); }
 inline F16 Mul(F16 a, F16 b) { return _mm512_mul_ps(a, b); }
-inline F16 Add(F16 a, F16 b) { return _mm512_add_ps(a, b); }
 inline F16 Fma(F16 a, F16 b, F16 c) { return _mm512_fmadd_ps(a, b, c); }
 
 // Sixteen registers of sixteen 32-bit values become their columns: four perfect shuffles.

@@ -42,11 +42,6 @@ inline F16 Mul(const F16& a, const F16& b) {
   for (int i = 0; i < 16; ++i) r.v[i] = a.v[i] * b.v[i];
   return r;
 }
-inline F16 Add(const F16& a, const F16& b) {
-  F16 r;
-  for (int i = 0; i < 16; ++i) r.v[i] = a.v[i] + b.v[i];
-  return r;
-}
 inline F16 Fma(const F16& a, const F16& b, const F16& c) {
   F16 r;
   for (int i = 0; i < 16; ++i) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
