@@ -9,35 +9,29 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "services/base/spinner.h"
 #include "services/base/status.h"
 
 namespace expertmesh::base {
 namespace {
 
-// A step of the model is a row of loops with little between them: a thread that slept would cost
-// more to wake than the loop takes.
-constexpr auto kSpin = std::chrono::microseconds(20);
-constexpr int kPausesPerClockRead = 16;
 constexpr size_t kChunksPerThread = 4;
 
-void Pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
+// Returns when `value` is not `old` any more: looks first, then sleeps.
+template <class T>
+void AwaitChange(const std::atomic<T>& value, T old, Spinner& spinner) {
+  if (spinner.Until([&] { return value.load(std::memory_order_acquire) != old; })) return;
+  const auto start = std::chrono::steady_clock::now();
+  value.wait(old, std::memory_order_acquire);
+  spinner.SleptFor(std::chrono::steady_clock::now() - start);
 }
 
-// Returns when `value` is not `old` any more: spins first, then sleeps.
-template <class T>
-void AwaitChange(const std::atomic<T>& value, T old) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
-  do {
-    for (int i = 0; i < kPausesPerClockRead; ++i) {
-      if (value.load(std::memory_order_acquire) != old) return;
-      Pause();
-    }
-    std::this_thread::yield();  // another process may have work for this core
-  } while (std::chrono::steady_clock::now() < end);
-  value.wait(old, std::memory_order_acquire);
+// The calling thread helps: once woken it does not push a thread off its core that computes
+// already, of this process or of another. Where those that were called first have all cores, they
+// work side by side, and helpers take over what is left.
+void RunBehindOthers() {
+  const sched_param priority = {};
+  sched_setscheduler(0, SCHED_BATCH, &priority);
 }
 
 // The calling thread; a CPU that has gone meanwhile changes nothing.
@@ -98,6 +92,7 @@ struct ThreadPool::Impl {
   std::atomic<size_t> grain{1};
   std::vector<int> cpus;  // of each thread, the caller's first; or empty
   std::vector<std::thread> threads;
+  Spinner caller_spinner;
 
   static constexpr uint64_t kChunks = 0xffff'ffff;
 
@@ -124,8 +119,10 @@ struct ThreadPool::Impl {
 
   void Run(int thread) {
     if (!cpus.empty()) BindTo(cpus[static_cast<size_t>(thread)]);
+    RunBehindOthers();
+    Spinner spinner;
     for (uint32_t seen = 0;;) {
-      AwaitChange(generation, seen);
+      AwaitChange(generation, seen, spinner);
       if (stop.load(std::memory_order_relaxed)) return;
       seen = generation.load(std::memory_order_acquire);
       Drain(thread);
@@ -174,7 +171,7 @@ void ThreadPool::ParallelFor(size_t count, size_t grain, const Body& body) {
   s.Drain(0);
   for (uint32_t left = s.unfinished.load(std::memory_order_acquire); left != 0;
        left = s.unfinished.load(std::memory_order_acquire)) {
-    AwaitChange(s.unfinished, left);
+    AwaitChange(s.unfinished, left, s.caller_spinner);
   }
 }
 

@@ -18,29 +18,11 @@
 #include "services/rpc/interceptors/identity_interceptor.h"
 #include "services/rpc/interceptors/metrics_interceptor.h"
 #include "services/rpc/interceptors/reason_interceptor.h"
+#include "services/rpc/listen_address.h"
 #include "services/rpc/unix_socket.h"
 
 namespace expertmesh::rpc {
 namespace {
-
-bool IsLocal(const std::string& listen) {
-  return absl::StartsWith(listen, "127.") || absl::StartsWith(listen, "localhost:") ||
-         absl::StartsWith(listen, "[::1]:");
-}
-
-// "host:port" with a port from 0 to 65535; gRPC itself takes a larger one modulo 65536.
-absl::Status CheckPort(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || !absl::SimpleAtoi(listen.substr(colon + 1), &port) ||
-      port < 0 || port > 65535) {
-    return base::Error(base::Reason::kInvalidArgument,
-                       absl::StrCat("cannot listen on \"", listen,
-                                    "\": want HOST:PORT with a port from 0 to 65535 (0 chooses "
-                                    "one), or unix:PATH"));
-  }
-  return absl::OkStatus();
-}
 
 void PluginsOnce() {
   static std::once_flag once;
@@ -80,18 +62,6 @@ void SetInterceptors(grpc::ServerBuilder& builder, telemetry::Metrics* metrics) 
   builder.experimental().SetInterceptorCreators(std::move(creators));
 }
 
-// Whether one can listen there, and a socket that an earlier process left is gone.
-absl::Status PrepareAddress(const std::string& listen) {
-  const auto unix_path = UnixPath(listen);
-  if (unix_path) return ClearUnixPath(*unix_path);
-  EM_RETURN_IF_ERROR(CheckPort(listen));
-  if (!IsLocal(listen)) {
-    spdlog::warn("gRPC on {} is neither encrypted nor authenticated; keep it inside the cluster",
-                 listen);
-  }
-  return absl::OkStatus();
-}
-
 // What peers dial; `built` and `port` are of the server that should listen there.
 absl::StatusOr<std::string> AddressOf(const std::string& listen, const grpc::Server* built,
                                       int port) {
@@ -103,14 +73,6 @@ absl::StatusOr<std::string> AddressOf(const std::string& listen, const grpc::Ser
   }
   return is_unix ? listen : absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
 }
-
-// No plugin of the process: reflection would bring threads that poll the server's connections.
-struct WithoutPlugins final : grpc::ServerBuilderOption {
-  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    plugins->clear();
-  }
-};
 
 }  // namespace
 
@@ -132,24 +94,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options,
   server->server_->GetHealthCheckService()->SetServingStatus("liveness", true);
   server->SetServing(false);
   return server;
-}
-
-absl::StatusOr<BareServer> StartBareServer(const std::string& listen,
-                                           grpc::AsyncGenericService& service) {
-  PluginsOnce();
-  EM_RETURN_IF_ERROR(PrepareAddress(listen));
-  grpc::ServerBuilder builder;
-  SetLimits(builder);
-  builder.SetOption(std::make_unique<WithoutPlugins>());
-  builder.SetOption(std::make_unique<grpc::HealthCheckServiceServerBuilderOption>(nullptr));
-  int port = 0;
-  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
-  builder.RegisterAsyncGenericService(&service);
-  BareServer bare;
-  bare.queue = builder.AddCompletionQueue();
-  bare.server = builder.BuildAndStart();
-  EM_ASSIGN_OR_RETURN(bare.address, AddressOf(listen, bare.server.get(), port));
-  return bare;
 }
 
 Server::~Server() { Shutdown(std::chrono::milliseconds(0)); }

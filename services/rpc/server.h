@@ -49,16 +49,4 @@ class Server {
   std::shared_ptr<grpc::Server> server_;  // guarded by mutex_; null after Shutdown
 };
 
-/// A server without health, reflection and interceptors, for one stream whose messages are many:
-/// gRPC takes each message of an intercepted call through its queue once more. Nothing but `queue`,
-/// which the caller polls, reads from its connections. Shut down as gRPC says: server, then queue.
-struct BareServer {
-  std::string address;  // what peers dial
-  std::unique_ptr<grpc::ServerCompletionQueue> queue;
-  std::unique_ptr<grpc::Server> server;
-};
-/// `service` outlives the server. Errors as Server::Start.
-absl::StatusOr<BareServer> StartBareServer(const std::string& listen,
-                                           grpc::AsyncGenericService& service);
-
 }  // namespace expertmesh::rpc

@@ -23,19 +23,13 @@ void Bell::Ring() {
   if (!asleep_.exchange(false, std::memory_order_seq_cst)) return;
   const uint64_t one = 1;
   (void)!write(event_.get(), &one, sizeof(one));  // a full counter wakes as well
-  std::lock_guard lock(waker_mutex_);
-  if (waker_ != nullptr) waker_->Wake();
 }
 
 bool Bell::Take() {
   return rung_.load(std::memory_order_relaxed) && rung_.exchange(false, std::memory_order_acq_rel);
 }
 
-bool Bell::PrepareSleep(Waker* waker) {
-  if (waker != nullptr) {
-    std::lock_guard lock(waker_mutex_);
-    waker_ = waker;
-  }
+bool Bell::PrepareSleep() {
   asleep_.store(true, std::memory_order_seq_cst);
   if (!rung_.load(std::memory_order_seq_cst)) return true;
   Awake();
@@ -43,10 +37,6 @@ bool Bell::PrepareSleep(Waker* waker) {
 }
 
 void Bell::Awake() {
-  if (waker_ != nullptr) {  // set by this thread
-    std::lock_guard lock(waker_mutex_);
-    waker_ = nullptr;
-  }
   // Somebody else has cleared it only to write.
   if (asleep_.exchange(false, std::memory_order_seq_cst)) return;
   uint64_t count = 0;

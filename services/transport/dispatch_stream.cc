@@ -1,12 +1,9 @@
 #include "services/transport/dispatch_stream.h"
 
-#include <chrono>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "services/base/status.h"
-#include "services/rpc/channel.h"
-#include "services/rpc/status.h"
-#include "services/transport/byte_buffer.h"
 #include "services/transport/frame_door.h"
 
 namespace expertmesh::transport::internal {
@@ -15,7 +12,9 @@ namespace {
 using base::Error;
 using base::Reason;
 
-constexpr auto kRedialAfter = std::chrono::milliseconds(100);
+constexpr std::chrono::milliseconds kRedialAfter{100};
+constexpr std::chrono::milliseconds kConnectTimeout{2000};
+constexpr std::chrono::milliseconds kNamesPoll{10};
 
 void FailAll(std::vector<Completion> calls, const absl::Status& status) {
   for (Completion& done : calls) done(status);
@@ -23,99 +22,75 @@ void FailAll(std::vector<Completion> calls, const absl::Status& status) {
 
 }  // namespace
 
-// One call of gRPC, from dial to its end: it is over when all of its operations have ended.
-struct DispatchStream::Attempt {
-  using Handler = void (DispatchStream::*)(Attempt&, bool);
-  class Tag final : public CompletionTag {
-   public:
-    Tag(Attempt& attempt, Handler handler) : attempt_(attempt), handler_(handler) {}
-    void OnEvent(bool ok) override { attempt_.OnEvent(handler_, ok); }
+struct DispatchStream::Names {
+  std::mutex mutex;
+  bool found = false;
+  absl::StatusOr<std::vector<SocketAddress>> addresses;
+};
 
-   private:
-    Attempt& attempt_;
-    const Handler handler_;
-  };
-
-  explicit Attempt(std::shared_ptr<DispatchStream> s) : stream(std::move(s)) {}
-
-  // Under the stream's lock: the operation that ends with `tag` begins.
-  void* Begin(CompletionTag& tag) {
-    ++pending;
-    return &tag;
+// Taken by the polling thread for as long as it works for the stream; void if the stream is
+// stopped.
+struct DispatchStream::Turn {
+  explicit Turn(DispatchStream& s) : stream(s) {
+    std::lock_guard lock(stream.mutex_);
+    taken = !stream.stopped_;
+    if (taken) stream.turn_of_ = std::this_thread::get_id();
   }
-  void OnEvent(Handler handler, bool ok) {
-    const std::shared_ptr<DispatchStream> keep = stream;
-    (keep.get()->*handler)(*this, ok);
-    bool over = false;
+  ~Turn() {
+    if (!taken) return;
     {
-      std::lock_guard lock(keep->mutex_);
-      over = --pending == 0;
+      std::lock_guard lock(stream.mutex_);
+      stream.turn_of_ = {};
     }
-    if (over) keep->Ended();  // destroys this
+    stream.turn_over_.notify_all();
   }
-
-  const std::shared_ptr<DispatchStream> stream;
-  grpc::ClientContext context;
-  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call;
-  grpc::ByteBuffer answer;
-  grpc::Status status;
-  size_t pending = 0;      // guarded by the stream's lock
-  bool finishing = false;  // guarded by the stream's lock; its last operation has begun
-  Tag dialled{*this, &DispatchStream::Dialled};
-  Tag connected{*this, &DispatchStream::Connected};
-  Tag received{*this, &DispatchStream::Received};
-  Tag written{*this, &DispatchStream::Written};
-  Tag finished{*this, &DispatchStream::Finished};
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  DispatchStream& stream;
+  bool taken = false;
 };
 
 DispatchStream::DispatchStream(Peer peer, uint64_t incarnation, std::shared_ptr<BufferPool> buffers,
-                               CompletionPoller& poller, UpListener listener)
+                               Reactor& reactor, UpListener listener)
     : peer_(std::move(peer)),
       incarnation_(incarnation),
       buffers_(std::move(buffers)),
-      poller_(poller),
-      listener_(std::move(listener)),
-      stub_(rpc::MakeChannel(peer_.frames)) {}
-
-DispatchStream::~DispatchStream() = default;
+      reactor_(reactor),
+      listener_(std::move(listener)) {}
 
 void DispatchStream::Start() {
   std::lock_guard lock(mutex_);
-  DialLocked();
+  Later(std::chrono::milliseconds(0), &DispatchStream::Dial);
 }
 
 void DispatchStream::Stop(const std::string& why) {
   std::vector<Completion> failed;
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (stopped_) return;
     stopped_ = true;
-    up_ = false;
-    if (attempt_) attempt_->context.TryCancel();
-    if (redialling_) redial_.Cancel();
+    DisconnectLocked();
     failed = TakeCallsLocked();
+    turn_over_.wait(lock, [&] {
+      return turn_of_ == std::thread::id() || turn_of_ == std::this_thread::get_id();
+    });
   }
   FailAll(std::move(failed), Error(Reason::kPeerLost, why));
-  for (;;) {
-    {
-      std::lock_guard lock(mutex_);
-      if (!attempt_ && !redialling_) return;
-    }
-    poller_.Help();
-  }
+  listener_(false, why);
 }
 
 void DispatchStream::Submit(DispatchFrame frame, Completion done) {
   const uint64_t call_id = frame.header.call_id();
   Call call{frame.header.partial_count(), frame.header.hidden_size(), std::move(done)};
-  grpc::ByteBuffer message = ToByteBuffer(std::move(frame));
+  OutMessage message;
+  message.prefix = MessagePrefix(frame.header.SerializeAsString(), frame.payload.size());
+  message.payload = std::move(frame.payload);
   {
     std::lock_guard lock(mutex_);
     if (up_) {
       calls_.emplace(call_id, std::move(call));
-      writes_.push_back(std::move(message));
-      if (writes_.size() == 1) {
-        attempt_->call->Write(writes_.front(), attempt_->Begin(attempt_->written));
-      }
+      connection_->session().Send(stream_, std::move(message));
+      (void)FlushLocked();  // an error also makes the socket ready, and is handled there
       return;
     }
   }
@@ -135,127 +110,202 @@ bool DispatchStream::Cancel(uint64_t call_id) {
   return true;
 }
 
-void DispatchStream::DialLocked() {
-  if (stopped_ || attempt_) return;
-  attempt_ = std::make_unique<Attempt>(shared_from_this());
-  Attempt& attempt = *attempt_;
-  attempt.context.set_wait_for_ready(true);
-  attempt.context.AddMetadata(kIncarnationKey, std::to_string(incarnation_));
-  attempt.context.AddMetadata(kExpectedKey, std::to_string(peer_.incarnation));
-  attempt.call = stub_.PrepareCall(&attempt.context, kDispatchMethod, &poller_.queue());
-  attempt.call->StartCall(attempt.Begin(attempt.dialled));
+// On the polling thread, unless another attempt has begun by then. Under the lock.
+void DispatchStream::Later(std::chrono::milliseconds after,
+                           void (DispatchStream::*work)(uint64_t attempt)) {
+  reactor_.At(Reactor::Clock::now() + after, [weak = weak_from_this(), work, attempt = attempt_] {
+    const std::shared_ptr<DispatchStream> stream = weak.lock();
+    if (!stream) return;
+    const Turn turn(*stream);
+    if (turn.taken) (stream.get()->*work)(attempt);
+  });
 }
 
-void DispatchStream::Dialled(Attempt& attempt, bool ok) {
-  std::lock_guard lock(mutex_);
-  if (!ok || stopped_) return FinishLocked(attempt);
-  attempt.call->ReadInitialMetadata(attempt.Begin(attempt.connected));
-}
-
-void DispatchStream::Connected(Attempt& attempt, bool ok) {
+void DispatchStream::Dial(uint64_t attempt) {
+  absl::Status status;
   {
     std::lock_guard lock(mutex_);
-    if (!ok || stopped_) return FinishLocked(attempt);
-    const auto& metadata = attempt.context.GetServerInitialMetadata();
-    const auto theirs = metadata.find(kIncarnationKey);
-    if (theirs == metadata.end() || std::string(theirs->second.data(), theirs->second.size()) !=
-                                        std::to_string(peer_.incarnation)) {
-      return FinishLocked(attempt);
+    if (attempt != attempt_) return;
+    status = DialLocked();
+  }
+  if (!status.ok()) Fail(status);
+}
+
+absl::Status DispatchStream::DialLocked() {
+  auto addresses = Resolve(peer_.frames, /*names=*/false);
+  if (addresses.ok()) {
+    addresses_ = *std::move(addresses);
+    return ConnectLocked();
+  }
+  names_ = std::make_shared<Names>();
+  std::thread([names = names_, address = peer_.frames] {
+    auto found = Resolve(address, /*names=*/true);
+    std::lock_guard lock(names->mutex);
+    names->addresses = std::move(found);
+    names->found = true;
+  }).detach();
+  Later(kNamesPoll, &DispatchStream::LookForNames);
+  return absl::OkStatus();
+}
+
+void DispatchStream::LookForNames(uint64_t attempt) {
+  absl::Status status;
+  {
+    std::lock_guard lock(mutex_);
+    if (attempt != attempt_) return;
+    std::lock_guard names_lock(names_->mutex);
+    if (!names_->found) return Later(kNamesPoll, &DispatchStream::LookForNames);
+    status = names_->addresses.status();
+    if (status.ok()) {
+      addresses_ = *names_->addresses;
+      status = ConnectLocked();
     }
+  }
+  if (!status.ok()) Fail(status);
+}
+
+absl::Status DispatchStream::ConnectLocked() {
+  EM_ASSIGN_OR_RETURN(UniqueFd socket, Connect(addresses_[next_address_++ % addresses_.size()]));
+  GrpcSession::Listener& listener = *this;
+  connection_ =
+      std::make_unique<GrpcConnection>(std::move(socket), GrpcSession::Side::kClient, listener);
+  stream_ = 0;
+  stuck_ = true;
+  reader_.reset();
+  arrived_.clear();
+  closed_ = absl::OkStatus();
+  reactor_.Add(connection_->socket().get(), shared_from_this(), /*write=*/true);
+  Later(kConnectTimeout, &DispatchStream::GiveUpConnecting);
+  Later(GrpcConnection::kTick, &DispatchStream::Tick);
+  return absl::OkStatus();
+}
+
+void DispatchStream::GiveUpConnecting(uint64_t attempt) {
+  {
+    std::lock_guard lock(mutex_);
+    if (attempt != attempt_ || up_) return;
+  }
+  Fail(Error(Reason::kPeerLost, "no answer"));
+}
+
+void DispatchStream::Tick(uint64_t attempt) {
+  absl::Status status;
+  {
+    std::lock_guard lock(mutex_);
+    if (attempt != attempt_ || !connection_) return;
+    status = connection_->Tick();
+    if (status.ok()) Later(GrpcConnection::kTick, &DispatchStream::Tick);
+  }
+  if (!status.ok()) Fail(status);
+}
+
+void DispatchStream::OnReady(std::span<std::byte> scratch) {
+  const Turn turn(*this);
+  if (!turn.taken) return;
+  std::vector<absl::StatusOr<CombineFrame>> answers;
+  absl::Status status;
+  bool came_up = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (!connection_) return;
+    const bool was_up = up_;
+    status = ReadLocked(scratch);
+    came_up = up_ && !was_up;
+    answers.swap(arrived_);
+  }
+  if (came_up) listener_(true, "grpc");
+  Deliver(std::move(answers));
+  if (!status.ok()) Fail(status);
+}
+
+absl::Status DispatchStream::ReadLocked(std::span<std::byte> scratch) {
+  if (stream_ == 0) {
+    EM_RETURN_IF_ERROR(ConnectionError(connection_->socket()));
+    const bool is_unix = peer_.frames.starts_with("unix:");
+    stream_ = connection_->session().Open(kDispatchMethod, is_unix ? "localhost" : peer_.frames,
+                                          {{kIncarnationKey, std::to_string(incarnation_)},
+                                           {kExpectedKey, std::to_string(peer_.incarnation)}});
+  }
+  absl::Status status = connection_->Read(scratch);
+  if (status.ok()) status = FlushLocked();
+  return closed_.ok() ? status : closed_;
+}
+
+absl::Status DispatchStream::FlushLocked() {
+  absl::Status status = connection_->Flush();
+  if (connection_->stuck() != stuck_) {
+    stuck_ = connection_->stuck();
+    reactor_.WantWrite(connection_->socket().get(), stuck_);
+  }
+  return status;
+}
+
+void DispatchStream::OnFields(int32_t /*stream*/, const Fields& fields) {
+  const auto theirs = fields.find(kIncarnationKey);
+  if (theirs != fields.end() && theirs->second == std::to_string(peer_.incarnation)) {
     up_ = true;
-  }
-  listener_(true, "grpc");  // before anything can be lost
-  std::lock_guard lock(mutex_);
-  if (stopped_) return FinishLocked(attempt);
-  attempt.call->Read(&attempt.answer, attempt.Begin(attempt.received));
-}
-
-void DispatchStream::Received(Attempt& attempt, bool ok) {
-  if (!ok) {
-    std::lock_guard lock(mutex_);
-    return FinishLocked(attempt);
-  }
-  auto frame = FromByteBuffer(attempt.answer, ParseCombineFrame, *buffers_);
-  attempt.answer.Clear();
-  Call call{};
-  {
-    std::lock_guard lock(mutex_);
-    // Without a call id nobody can be told: the stream is broken.
-    if (!frame.ok() || stopped_) return FinishLocked(attempt);
-    // Not at once: with a reader waiting, gRPC tells the other end right now that there is room for
-    // more, and what this thread does next is what everybody waits for.
-    ++attempt.pending;
-    poller_.Later([&attempt] { attempt.OnEvent(&DispatchStream::ReadOn, true); });
-    const auto it = calls_.find(frame->header.call_id());
-    if (it == calls_.end()) return;  // cancelled, or never ours
-    call = std::move(it->second);
-    calls_.erase(it);
-  }
-  const absl::Status status = CheckCombine(*frame, call.partials, call.hidden);
-  if (status.ok()) {
-    call.done(*std::move(frame));
   } else {
-    call.done(status);
+    closed_ = Error(Reason::kPeerLost, "another incarnation answers");
   }
 }
 
-void DispatchStream::ReadOn(Attempt& attempt, bool /*ok*/) {
-  std::lock_guard lock(mutex_);
-  if (stopped_) return FinishLocked(attempt);
-  if (!attempt.finishing) {
-    attempt.call->Read(&attempt.answer, attempt.Begin(attempt.received));
+void DispatchStream::OnMessage(int32_t /*stream*/, size_t bytes) {
+  reader_.emplace(bytes, *buffers_);
+}
+
+void DispatchStream::OnBytes(int32_t /*stream*/, std::span<const std::byte> bytes) {
+  reader_->Feed(bytes);
+  if (reader_->left() > 0) return;
+  arrived_.push_back(reader_->Finish());
+  // Without a call id nobody can be told: the stream is broken.
+  if (!arrived_.back().ok()) closed_ = arrived_.back().status();
+}
+
+void DispatchStream::OnClosed(int32_t /*stream*/, const absl::Status& status) {
+  closed_ = status.ok() ? Error(Reason::kPeerLost, "closed by the peer") : status;
+}
+
+void DispatchStream::Deliver(std::vector<absl::StatusOr<CombineFrame>> answers) {
+  for (auto& answer : answers) {
+    if (!answer.ok()) continue;
+    Call call{};
+    {
+      std::lock_guard lock(mutex_);
+      const auto it = calls_.find(answer->header.call_id());
+      if (it == calls_.end()) continue;  // cancelled, or never ours
+      call = std::move(it->second);
+      calls_.erase(it);
+    }
+    const absl::Status status = CheckCombine(*answer, call.partials, call.hidden);
+    if (status.ok()) {
+      call.done(*std::move(answer));
+    } else {
+      call.done(status);
+    }
   }
 }
 
-void DispatchStream::Written(Attempt& attempt, bool ok) {
-  std::lock_guard lock(mutex_);
-  writes_.pop_front();
-  if (!ok || !up_) {
-    writes_.clear();
-  } else if (!writes_.empty()) {
-    attempt.call->Write(writes_.front(), attempt.Begin(attempt.written));
-  }
-}
-
-void DispatchStream::Finished(Attempt& /*attempt*/, bool /*ok*/) {}
-
-// Nothing more is begun, and what is pending ends.
-void DispatchStream::FinishLocked(Attempt& attempt) {
+void DispatchStream::DisconnectLocked() {
   up_ = false;
-  if (attempt.finishing) return;
-  attempt.finishing = true;
-  attempt.context.TryCancel();
-  attempt.call->Finish(&attempt.status, attempt.Begin(attempt.finished));
+  ++attempt_;
+  if (!connection_) return;
+  reactor_.Remove(connection_->socket().get());
+  connection_.reset();
 }
 
-void DispatchStream::Ended() {
+// In a turn: the attempt is over, the next one follows.
+void DispatchStream::Fail(const absl::Status& status) {
   std::vector<Completion> failed;
-  std::string why;
+  const std::string why = absl::StrCat("connection to ", peer_.name, " ended: ", status.message());
   {
     std::lock_guard lock(mutex_);
-    const grpc::Status& status = attempt_->status;
-    why = "connection to " + peer_.name +
-          " ended: " + (status.ok() ? "closed by the peer" : status.error_message());
-    up_ = false;
-    writes_.clear();
+    if (stopped_) return;
+    DisconnectLocked();
     failed = TakeCallsLocked();
+    Later(kRedialAfter, &DispatchStream::Dial);
   }
   FailAll(std::move(failed), Error(Reason::kPeerLost, why));
   listener_(false, why);
-  const std::shared_ptr<DispatchStream> keep = shared_from_this();
-  std::lock_guard lock(mutex_);
-  attempt_.reset();
-  if (stopped_) return;
-  redialling_ = keep;
-  redial_.Set(&poller_.queue(), std::chrono::system_clock::now() + kRedialAfter,
-              static_cast<CompletionTag*>(this));
-}
-
-void DispatchStream::OnEvent(bool /*ok*/) {
-  std::shared_ptr<DispatchStream> keep;
-  std::lock_guard lock(mutex_);
-  keep = std::move(redialling_);
-  DialLocked();
 }
 
 std::vector<Completion> DispatchStream::TakeCallsLocked() {

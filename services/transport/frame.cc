@@ -135,75 +135,18 @@ absl::Status CheckLanes(const DispatchHeader& header) {
   return absl::OkStatus();
 }
 
-// Reads bytes across slices.
-class Cursor {
- public:
-  explicit Cursor(Slices slices) : slices_(slices) {
-    for (const auto& slice : slices_) left_ += slice.size();
-  }
-  size_t left() const { return left_; }
-
-  bool Copy(std::byte* out, size_t count) {
-    if (count > left_) return false;
-    left_ -= count;
-    while (count > 0) {
-      const auto& slice = slices_[slice_];
-      const size_t n = std::min(count, slice.size() - at_);
-      if (n > 0) std::memcpy(out, slice.data() + at_, n);
-      out += n;
-      at_ += n;
-      count -= n;
-      if (at_ == slice.size() && count > 0) {
-        ++slice_;
-        at_ = 0;
-      }
-    }
-    return true;
-  }
-
-  bool Varint(uint64_t& value) {
-    value = 0;
-    for (int shift = 0; shift < 35; shift += 7) {
-      std::byte b{};
-      if (!Copy(&b, 1)) return false;
-      value |= (static_cast<uint64_t>(b) & 0x7F) << shift;
-      if ((static_cast<uint8_t>(b) & 0x80) == 0) return true;
-    }
-    return false;
-  }
-
- private:
-  Slices slices_;
-  size_t slice_ = 0;
-  size_t at_ = 0;
-  size_t left_ = 0;
-};
-
 constexpr uint64_t kHeaderTag = 0x0A;   // field 1, length-delimited
 constexpr uint64_t kPayloadTag = 0x7A;  // field 15, length-delimited
 constexpr size_t kHeaderBytesMax = size_t{1} << 20;
+constexpr int kVarintBitsMax = 35;
 
 template <class Frame>
 absl::StatusOr<Frame> ParseFrame(Slices slices, BufferPool& pool) {
-  Cursor cursor(slices);
-  uint64_t tag = 0;
-  uint64_t length = 0;
-  if (!cursor.Varint(tag) || tag != kHeaderTag || !cursor.Varint(length) ||
-      length > std::min(cursor.left(), kHeaderBytesMax)) {
-    return Malformed("the header does not come first, or is cut off");
-  }
-  std::string header(length, '\0');
-  cursor.Copy(reinterpret_cast<std::byte*>(header.data()), length);
-  Frame frame;
-  if (!frame.header.ParseFromString(header)) return Malformed("the header cannot be parsed");
-  if (cursor.left() == 0) return frame;
-  if (!cursor.Varint(tag) || tag != kPayloadTag || !cursor.Varint(length) ||
-      length != cursor.left() || length > kFrameBytesMax) {
-    return Malformed("the payload is cut off, too long, or followed by more");
-  }
-  frame.payload = pool.Acquire(length);
-  cursor.Copy(frame.payload.data(), length);
-  return frame;
+  size_t bytes = 0;
+  for (const auto& slice : slices) bytes += slice.size();
+  FrameReader<Frame> reader(bytes, pool);
+  for (const auto& slice : slices) reader.Feed(slice);
+  return reader.Finish();
 }
 
 }  // namespace
@@ -390,6 +333,111 @@ std::string MessagePrefix(const std::string& header, size_t payload_bytes) {
   }
   return prefix;
 }
+
+template <class Frame>
+void FrameReader<Frame>::Fail(std::string_view what) {
+  status_ = Malformed(what);
+  part_ = Part::kBad;
+}
+
+template <class Frame>
+void FrameReader<Frame>::Feed(std::span<const std::byte> bytes) {
+  left_ -= bytes.size();  // what is still to come after these
+  while (!bytes.empty() && part_ != Part::kBad) {
+    switch (part_) {
+      case Part::kHeader:
+        TakeHeader(bytes);
+        break;
+      case Part::kPayload:
+        TakePayload(bytes);
+        break;
+      default:
+        TakeVarint(bytes);
+        break;
+    }
+  }
+}
+
+template <class Frame>
+void FrameReader<Frame>::TakeVarint(std::span<const std::byte>& bytes) {
+  const auto byte = static_cast<uint8_t>(bytes.front());
+  bytes = bytes.subspan(1);
+  varint_ |= static_cast<uint64_t>(byte & 0x7F) << varint_bits_;
+  varint_bits_ += 7;
+  const bool more = (byte & 0x80) != 0;
+  if (more && varint_bits_ >= kVarintBitsMax) return Fail("a length is cut off");
+  if (more) return;
+  left_ += bytes.size();
+  VarintRead();
+  left_ -= bytes.size();
+  varint_ = 0;
+  varint_bits_ = 0;
+}
+
+// `left_` counts all bytes of the message behind the number.
+template <class Frame>
+void FrameReader<Frame>::VarintRead() {
+  switch (part_) {
+    case Part::kHeaderTag:
+      if (varint_ != kHeaderTag) return Fail("the header does not come first, or is cut off");
+      part_ = Part::kHeaderLength;
+      return;
+    case Part::kHeaderLength:
+      if (varint_ > std::min(left_, kHeaderBytesMax)) {
+        return Fail("the header does not come first, or is cut off");
+      }
+      wanted_ = varint_;
+      part_ = Part::kHeader;
+      if (wanted_ == 0) HeaderRead();
+      return;
+    case Part::kPayloadTag:
+      if (varint_ != kPayloadTag) return Fail("something else than the payload follows the header");
+      part_ = Part::kPayloadLength;
+      return;
+    default:
+      if (varint_ != left_ || varint_ > kFrameBytesMax) {
+        return Fail("the payload is cut off, too long, or followed by more");
+      }
+      frame_.payload = pool_.Acquire(varint_);
+      filled_ = 0;
+      part_ = Part::kPayload;
+      return;
+  }
+}
+
+template <class Frame>
+void FrameReader<Frame>::TakeHeader(std::span<const std::byte>& bytes) {
+  const size_t count = std::min(bytes.size(), wanted_ - header_.size());
+  header_.append(reinterpret_cast<const char*>(bytes.data()), count);
+  bytes = bytes.subspan(count);
+  if (header_.size() == wanted_) HeaderRead();
+}
+
+template <class Frame>
+void FrameReader<Frame>::HeaderRead() {
+  if (!frame_.header.ParseFromString(header_)) return Fail("the header cannot be parsed");
+  part_ = Part::kPayloadTag;
+}
+
+// The payload's length is what was left of the message: no byte can be too many.
+template <class Frame>
+void FrameReader<Frame>::TakePayload(std::span<const std::byte>& bytes) {
+  std::memcpy(frame_.payload.data() + filled_, bytes.data(), bytes.size());
+  filled_ += bytes.size();
+  bytes = {};
+}
+
+template <class Frame>
+absl::StatusOr<Frame> FrameReader<Frame>::Finish() {
+  const bool whole = part_ == Part::kPayload ? filled_ == frame_.payload.size()
+                                             : part_ == Part::kPayloadTag && varint_bits_ == 0;
+  if (status_.ok() && !whole) Fail("the message is cut off");
+  if (!status_.ok()) return status_;
+  return std::move(frame_);
+}
+
+template class FrameReader<DispatchFrame>;
+template class FrameReader<CombineFrame>;
 
 absl::StatusOr<DispatchFrame> ParseDispatchFrame(Slices slices, BufferPool& pool) {
   return ParseFrame<DispatchFrame>(slices, pool);

@@ -76,6 +76,49 @@ absl::Status CheckCombine(const CombineFrame& frame, size_t partial_count, size_
 using Slices = std::span<const std::span<const std::byte>>;
 /// Tag and length bytes that precede header and payload on the wire.
 std::string MessagePrefix(const std::string& header, size_t payload_bytes);
+
+/// Puts the frame of one message together as its bytes come in: the payload goes straight into the
+/// buffer that it is computed from. Frame is DispatchFrame or CombineFrame.
+template <class Frame>
+class FrameReader {
+ public:
+  /// Of a message of so many bytes.
+  FrameReader(size_t message_bytes, BufferPool& pool) : left_(message_bytes), pool_(pool) {}
+  /// The next bytes of the message, never more than it has. What a malformed one brings is dropped.
+  void Feed(std::span<const std::byte> bytes);
+  size_t left() const { return left_; }
+  /// After the last byte. kFrameMalformed.
+  absl::StatusOr<Frame> Finish();
+
+ private:
+  enum class Part {
+    kHeaderTag,
+    kHeaderLength,
+    kHeader,
+    kPayloadTag,
+    kPayloadLength,
+    kPayload,
+    kBad
+  };
+  void Fail(std::string_view what);
+  void TakeVarint(std::span<const std::byte>& bytes);
+  void VarintRead();
+  void TakeHeader(std::span<const std::byte>& bytes);
+  void HeaderRead();
+  void TakePayload(std::span<const std::byte>& bytes);
+
+  size_t left_;  // bytes of the message that have not been fed
+  BufferPool& pool_;
+  Part part_ = Part::kHeaderTag;
+  uint64_t varint_ = 0;
+  int varint_bits_ = 0;
+  size_t wanted_ = 0;  // bytes of the header or the payload
+  size_t filled_ = 0;
+  std::string header_;
+  Frame frame_;
+  absl::Status status_;
+};
+
 absl::StatusOr<DispatchFrame> ParseDispatchFrame(Slices slices, BufferPool& pool);
 absl::StatusOr<CombineFrame> ParseCombineFrame(Slices slices, BufferPool& pool);
 

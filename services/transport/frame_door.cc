@@ -1,208 +1,252 @@
 #include "services/transport/frame_door.h"
 
-#include <deque>
-#include <mutex>
-#include <utility>
+#include <sys/socket.h>
 
+#include <cerrno>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "services/base/status.h"
 #include "services/rpc/identity.h"
-#include "services/rpc/server.h"
-#include "services/rpc/status.h"
-#include "services/transport/byte_buffer.h"
+#include "services/transport/grpc_connection.h"
+#include "services/transport/stream_socket.h"
 
 namespace expertmesh::transport {
 
 using base::Error;
 using base::Reason;
-using internal::CompletionTag;
-using internal::FromByteBuffer;
-using internal::ToByteBuffer;
+using internal::Fields;
+using internal::GrpcConnection;
+using internal::GrpcSession;
+using internal::Reactor;
 
-// Of the door and its streams, which replies may keep beyond it: nothing may begin on a queue that
-// is shut down.
-struct FrameDoor::Gate {
-  std::mutex mutex;
-  bool closed = false;
+namespace {
+
+constexpr std::chrono::milliseconds kAcceptAgainAfter{100};
+constexpr int kRoundsMax = 64;  // of taking in what has arrived, before it is served
+
+std::string First(const Fields& fields, const char* name) {
+  const auto it = fields.find(name);
+  return it == fields.end() ? "" : it->second;
+}
+
+absl::StatusOr<rpc::Identity> IdentityFrom(const Fields& fields) {
+  std::multimap<grpc::string_ref, grpc::string_ref> metadata;
+  for (const auto& [name, value] : fields) metadata.emplace(name, value);
+  return rpc::IdentityFrom(metadata);
+}
+
+}  // namespace
+
+class FrameDoor::Acceptor final : public Reactor::Handler {
+ public:
+  explicit Acceptor(FrameDoor& door) : door_(door) {}
+  void OnReady(std::span<std::byte> /*scratch*/) override { door_.AcceptAll(); }
+
+ private:
+  FrameDoor& door_;
 };
 
-// One call of gRPC, from the wait for it to its end. Shared by its operations and the replies that
-// are still out.
-class FrameDoor::Stream final : public std::enable_shared_from_this<FrameDoor::Stream> {
+// One caller's connection. Shared by the door and the replies that are still out.
+class FrameDoor::Connection final : public Reactor::Handler,
+                                    private GrpcSession::Listener,
+                                    public std::enable_shared_from_this<Connection> {
  public:
-  explicit Stream(FrameDoor& door) : door_(door), gate_(door.gate_) {}
+  Connection(FrameDoor& door, UniqueFd socket)
+      : door_(door), connection_(std::move(socket), GrpcSession::Side::kServer, *this) {}
 
-  void Await() {
-    std::lock_guard lock(gate_->mutex);
-    if (gate_->closed) return;
-    self_ = shared_from_this();
-    context_.AsyncNotifyWhenDone(Begin(gone_));
-    door_.service_.RequestCall(&context_, &call_, door_.queue_.get(), door_.queue_.get(),
-                               Begin(accepted_));
+  void Begin() {
+    const int fd = connection_.socket().get();
+    door_.reactor_.Add(fd, shared_from_this(), /*write=*/false);
+    PlanTick();
+    std::lock_guard lock(mutex_);
+    (void)FlushLocked();  // an error also makes the socket ready
   }
 
-  // The frames that came are served: asks for the next one.
-  void ReadOn() {
-    std::lock_guard lock(gate_->mutex);
-    if (!IsOver()) call_.Read(&message_, Begin(received_));
-    if (--pending_ == 0) self_.reset();
+  // No new streams; true if none is open.
+  bool Leave() {
+    std::lock_guard lock(mutex_);
+    if (closed_) return true;
+    connection_.session().GoAway();
+    leaving_ = true;
+    return !FlushLocked().ok() || streams_.empty();
+  }
+
+  // Nothing of it is sent or served any more.
+  void Close() {
+    std::lock_guard lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+    door_.reactor_.Remove(connection_.socket().get());
+    shutdown(connection_.socket().get(), SHUT_RDWR);
   }
 
  private:
-  using Handler = void (Stream::*)(bool);
-  class Tag final : public CompletionTag {
-   public:
-    Tag(Stream& stream, Handler handler) : stream_(stream), handler_(handler) {}
-    void OnEvent(bool ok) override { stream_.OnEvent(handler_, ok); }
-
-   private:
-    Stream& stream_;
-    const Handler handler_;
+  struct Stream {
+    bool accepted = false;
+    bool half_closed = false;
+    size_t owed = 0;  // calls that are not done with
+    std::optional<FrameReader<DispatchFrame>> reader;
+  };
+  struct Arrived {
+    int32_t stream;
+    absl::StatusOr<DispatchFrame> frame;
   };
   // Lives as long as anyone can still answer the call.
   struct OpenCall {
-    explicit OpenCall(std::shared_ptr<Stream> s) : stream(std::move(s)) {}
-    ~OpenCall() { stream->Settle(); }
+    OpenCall(std::shared_ptr<Connection> c, int32_t s) : connection(std::move(c)), stream(s) {}
+    ~OpenCall() { connection->Settle(stream); }
     OpenCall(const OpenCall&) = delete;
     OpenCall& operator=(const OpenCall&) = delete;
-    const std::shared_ptr<Stream> stream;
+    const std::shared_ptr<Connection> connection;
+    const int32_t stream;
   };
 
-  // Under the lock: the operation that ends with `tag` begins.
-  void* Begin(CompletionTag& tag) {
-    ++pending_;
-    return &tag;
-  }
-  void OnEvent(Handler handler, bool ok) {
-    const std::shared_ptr<Stream> keep = shared_from_this();
-    (this->*handler)(ok);
-    std::lock_guard lock(gate_->mutex);
-    if (--pending_ == 0) self_.reset();
+  void OnReady(std::span<std::byte> scratch) override {
+    std::vector<Arrived> arrived;
+    bool over = false;
+    {
+      std::lock_guard lock(mutex_);
+      if (closed_) return;
+      absl::Status status = connection_.Read(scratch);
+      if (status.ok()) status = FlushLocked();
+      over = !status.ok() || (leaving_ && streams_.empty());
+      arrived.swap(arrived_);
+    }
+    for (Arrived& one : arrived) Serve(std::move(one));
+    if (over) End();
   }
 
-  void Accepted(bool ok) {
-    if (!ok) {  // the door closes: nobody was accepted, and nobody can go
-      std::lock_guard lock(gate_->mutex);
-      --pending_;
-      return;
-    }
-    door_.Accept();
-    const absl::Status status = Check();
-    std::lock_guard lock(gate_->mutex);
-    if (!status.ok()) return FinishLocked(rpc::ToGrpcStatus(status));
-    if (IsOver()) return;
-    context_.AddInitialMetadata(internal::kIncarnationKey,
-                                std::to_string(door_.options_.incarnation));
-    call_.SendInitialMetadata(Begin(greeted_));
-    call_.Read(&message_, Begin(received_));
+  void Serve(Arrived arrived) {
+    auto open = std::make_shared<OpenCall>(shared_from_this(), arrived.stream);
+    door_.options_.handler(std::move(arrived.frame), [open](CombineFrame answer) {
+      open->connection->Push(open->stream, std::move(answer));
+    });
   }
 
-  absl::Status Check() const {
-    if (context_.method() != kDispatchMethod) {
-      return Error(Reason::kUnsupported, context_.method() + " is not served at this address");
+  void Push(int32_t stream, CombineFrame answer) {
+    internal::OutMessage message;
+    message.prefix = MessagePrefix(answer.header.SerializeAsString(), answer.payload.size());
+    message.payload = std::move(answer.payload);
+    std::lock_guard lock(mutex_);
+    if (closed_) return;
+    connection_.session().Send(stream, std::move(message));
+    (void)FlushLocked();  // an error also makes the socket ready, and is handled there
+  }
+
+  // A call is done with: answered, or its reply was thrown away.
+  void Settle(int32_t stream) {
+    std::lock_guard lock(mutex_);
+    const auto it = streams_.find(stream);
+    if (closed_ || it == streams_.end()) return;
+    --it->second.owed;
+    FinishIfAnswered(stream, it->second);
+    (void)FlushLocked();
+  }
+
+  void FinishIfAnswered(int32_t id, const Stream& stream) {
+    if (stream.half_closed && stream.owed == 0) {
+      connection_.session().Finish(id, absl::OkStatus());
     }
-    EM_RETURN_IF_ERROR(rpc::IdentityOf(context_).status());
-    const auto& metadata = context_.client_metadata();
-    const auto expected = metadata.find(internal::kExpectedKey);
-    if (expected != metadata.end() &&
-        std::string(expected->second.data(), expected->second.size()) !=
-            std::to_string(door_.options_.incarnation)) {
+  }
+
+  absl::Status FlushLocked() {
+    absl::Status status = connection_.Flush();
+    if (connection_.stuck() != stuck_) {
+      stuck_ = connection_.stuck();
+      door_.reactor_.WantWrite(connection_.socket().get(), stuck_);
+    }
+    return status;
+  }
+
+  void PlanTick() {
+    door_.reactor_.At(Reactor::Clock::now() + GrpcConnection::kTick, [weak = weak_from_this()] {
+      if (const std::shared_ptr<Connection> connection = weak.lock()) connection->Tick();
+    });
+  }
+  void Tick() {
+    {
+      std::lock_guard lock(mutex_);
+      if (closed_) return;
+      if (connection_.Tick().ok()) return PlanTick();
+    }
+    End();
+  }
+
+  // On the door's thread: the caller is gone.
+  void End() {
+    const std::shared_ptr<Connection> keep = shared_from_this();
+    Close();
+    door_.Forget(connection_.socket().get());
+  }
+
+  void OnFields(int32_t id, const Fields& fields) override {
+    Stream& stream = streams_[id];
+    const absl::Status status = Check(fields);
+    stream.accepted = status.ok();
+    if (!status.ok()) return connection_.session().Finish(id, status);
+    connection_.session().Accept(
+        id, {{internal::kIncarnationKey, std::to_string(door_.options_.incarnation)}});
+  }
+
+  absl::Status Check(const Fields& fields) const {
+    if (First(fields, ":method") != "POST" ||
+        !absl::StartsWith(First(fields, "content-type"), "application/grpc")) {
+      return Error(Reason::kUnsupported, "only gRPC is spoken at this address");
+    }
+    const std::string path = First(fields, ":path");
+    if (path != kDispatchMethod) {
+      return Error(Reason::kUnsupported, absl::StrCat(path, " is not served at this address"));
+    }
+    EM_RETURN_IF_ERROR(IdentityFrom(fields).status());
+    const std::string expected = First(fields, internal::kExpectedKey);
+    if (!expected.empty() && expected != std::to_string(door_.options_.incarnation)) {
       return Error(Reason::kPeerLost, "another incarnation of this worker was expected");
     }
     return absl::OkStatus();
   }
 
-  void Greeted(bool /*ok*/) {}
-
-  void Received(bool ok) {
-    if (!ok) {
-      std::lock_guard lock(gate_->mutex);
-      calls_ended_ = true;
-      return FinishIfAnswered();
-    }
-    auto frame = FromByteBuffer(message_, ParseDispatchFrame, *door_.buffers_);
-    message_.Clear();
-    {
-      std::lock_guard lock(gate_->mutex);
-      ++owed_;
-      ++pending_;
-    }
-    door_.served_.push_back(shared_from_this());
-    auto open = std::make_shared<OpenCall>(shared_from_this());
-    door_.options_.handler(std::move(frame), [open = std::move(open)](CombineFrame answer) {
-      open->stream->Push(ToByteBuffer(std::move(answer)));
-    });
+  void OnMessage(int32_t id, size_t bytes) override {
+    Stream& stream = streams_[id];
+    if (stream.accepted) stream.reader.emplace(bytes, *door_.buffers_);
   }
 
-  void Push(grpc::ByteBuffer message) {
-    std::lock_guard lock(gate_->mutex);
-    if (IsOver()) return;
-    writes_.push_back(std::move(message));
-    if (writes_.size() == 1) call_.Write(writes_.front(), Begin(written_));
-  }
-  void Written(bool ok) {
-    std::lock_guard lock(gate_->mutex);
-    writes_.pop_front();
-    if (!ok || IsOver()) writes_.clear();
-    if (!writes_.empty()) call_.Write(writes_.front(), Begin(written_));
-    FinishIfAnswered();
-  }
-  // A call is done with: answered, or its reply was thrown away.
-  void Settle() {
-    std::lock_guard lock(gate_->mutex);
-    --owed_;
-    FinishIfAnswered();
+  void OnBytes(int32_t id, std::span<const std::byte> bytes) override {
+    Stream& stream = streams_[id];
+    if (!stream.accepted) return;
+    stream.reader->Feed(bytes);
+    if (stream.reader->left() > 0) return;
+    ++stream.owed;
+    arrived_.push_back({id, stream.reader->Finish()});
   }
 
-  // The stream is over: answered, refused, or its caller is lost.
-  void Gone(bool /*ok*/) {
-    std::lock_guard lock(gate_->mutex);
-    is_gone_ = true;
+  void OnHalfClose(int32_t id) override {
+    Stream& stream = streams_[id];
+    stream.half_closed = true;
+    if (stream.accepted) FinishIfAnswered(id, stream);
   }
-  // No operation may begin any more.
-  bool IsOver() const { return finishing_ || is_gone_ || gate_->closed; }
-  void FinishIfAnswered() {
-    if (calls_ended_ && owed_ == 0 && writes_.empty()) FinishLocked(grpc::Status::OK);
-  }
-  void FinishLocked(const grpc::Status& status) {
-    if (IsOver()) return;
-    finishing_ = true;
-    call_.Finish(status, Begin(finished_));
-  }
-  void Finished(bool /*ok*/) {}
 
-  FrameDoor& door_;  // gone once the gate is closed
-  const std::shared_ptr<Gate> gate_;
-  grpc::GenericServerContext context_;
-  grpc::GenericServerAsyncReaderWriter call_{&context_};
-  grpc::ByteBuffer message_;
-  Tag accepted_{*this, &Stream::Accepted};
-  Tag greeted_{*this, &Stream::Greeted};
-  Tag received_{*this, &Stream::Received};
-  Tag written_{*this, &Stream::Written};
-  Tag finished_{*this, &Stream::Finished};
-  Tag gone_{*this, &Stream::Gone};
-  std::shared_ptr<Stream> self_;         // guarded by the gate; while an operation is pending
-  size_t pending_ = 0;                   // guarded by the gate
-  bool finishing_ = false;               // guarded by the gate
-  bool is_gone_ = false;                 // guarded by the gate
-  bool calls_ended_ = false;             // guarded by the gate
-  size_t owed_ = 0;                      // guarded by the gate; calls that are not done with
-  std::deque<grpc::ByteBuffer> writes_;  // guarded by the gate; front() is being written
+  void OnClosed(int32_t id, const absl::Status& /*status*/) override { streams_.erase(id); }
+
+  FrameDoor& door_;   // not touched once closed
+  std::mutex mutex_;  // guards all below
+  GrpcConnection connection_;
+  bool stuck_ = false;
+  bool leaving_ = false;
+  bool closed_ = false;
+  std::map<int32_t, Stream> streams_;
+  std::vector<Arrived> arrived_;
 };
 
 FrameDoor::FrameDoor(Options options)
-    : options_(std::move(options)),
-      buffers_(std::make_shared<BufferPool>()),
-      gate_(std::make_shared<Gate>()) {}
+    : options_(std::move(options)), buffers_(std::make_shared<BufferPool>()) {}
 
 absl::StatusOr<std::unique_ptr<FrameDoor>> FrameDoor::Start(Options options) {
-  const std::string listen = options.listen;
   std::unique_ptr<FrameDoor> door(new FrameDoor(std::move(options)));
-  EM_ASSIGN_OR_RETURN(rpc::BareServer server, rpc::StartBareServer(listen, door->service_));
-  door->address_ = std::move(server.address);
-  door->queue_ = std::move(server.queue);
-  door->server_ = std::move(server.server);
-  door->Accept();
+  EM_ASSIGN_OR_RETURN(door->listener_, internal::ListenAt(door->options_.listen, door->address_));
+  door->reactor_.Add(door->listener_.get(), std::make_shared<Acceptor>(*door), /*write=*/false);
   door->thread_ = std::thread([raw = door.get()] { raw->Run(); });
   return door;
 }
@@ -211,39 +255,70 @@ FrameDoor::~FrameDoor() { Stop(std::chrono::milliseconds(0)); }
 
 void FrameDoor::Stop(std::chrono::milliseconds grace) {
   if (!thread_.joinable()) return;
-  server_->Shutdown(std::chrono::system_clock::now() + grace);
+  const auto end = std::chrono::steady_clock::now() + grace;
+  std::map<int, std::shared_ptr<Connection>> connections;
   {
-    std::lock_guard lock(gate_->mutex);
-    gate_->closed = true;
+    std::lock_guard lock(mutex_);
+    accepts_ = false;
+    connections = connections_;
   }
-  queue_->Shutdown();
+  reactor_.Remove(listener_.get());
+  for (const auto& [fd, connection] : connections) {
+    if (connection->Leave()) Forget(fd);
+  }
+  {
+    std::unique_lock lock(mutex_);
+    forgotten_.wait_until(lock, end, [&] { return connections_.empty(); });
+    stop_ = true;
+  }
+  reactor_.Kick();
   thread_.join();
+  for (const auto& [fd, connection] : connections) connection->Close();
+  for (const auto& [fd, connection] : std::exchange(connections_, {})) connection->Close();
+  listener_ = UniqueFd();
 }
 
-void FrameDoor::Accept() { std::make_shared<Stream>(*this)->Await(); }
+void FrameDoor::AcceptAll() {
+  for (;;) {
+    UniqueFd socket = internal::Accept(listener_);
+    if (!socket.valid()) break;
+    const int fd = socket.get();
+    auto connection = std::make_shared<Connection>(*this, std::move(socket));
+    {
+      std::lock_guard lock(mutex_);
+      if (!accepts_) return;
+      connections_[fd] = connection;
+    }
+    connection->Begin();
+  }
+  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED) return;
+  // No descriptor is left: the waiting connections would make the listener ready for ever.
+  reactor_.Remove(listener_.get());
+  reactor_.At(Reactor::Clock::now() + kAcceptAgainAfter, [this] {
+    std::lock_guard lock(mutex_);
+    if (accepts_) reactor_.Add(listener_.get(), std::make_shared<Acceptor>(*this), false);
+  });
+}
+
+void FrameDoor::Forget(int fd) {
+  {
+    std::lock_guard lock(mutex_);
+    connections_.erase(fd);
+  }
+  forgotten_.notify_all();
+}
 
 void FrameDoor::Run() {
-  using NextStatus = grpc::CompletionQueue::NextStatus;
-  const std::chrono::system_clock::time_point past;
-  const auto never = std::chrono::system_clock::time_point::max();
-  void* tag = nullptr;
-  bool ok = false;
   for (;;) {
-    NextStatus next = queue_->AsyncNext(&tag, &ok, never);
-    while (next == NextStatus::GOT_EVENT) {
-      static_cast<CompletionTag*>(tag)->OnEvent(ok);
-      next = queue_->AsyncNext(&tag, &ok, past);
+    bool ready = reactor_.Poll({}, std::nullopt);
+    const bool any = ready;
+    for (int rounds = 0; ready && rounds < kRoundsMax; ++rounds) {
+      ready = reactor_.Poll({}, base::Micros(0));
     }
-    if (next != NextStatus::SHUTDOWN) options_.drained();
-    ReadOn();
-    if (next == NextStatus::SHUTDOWN) return;
+    if (any) options_.drained();
+    std::lock_guard lock(mutex_);
+    if (stop_) return;
   }
-}
-
-// Only now: with a reader waiting, gRPC tells the other end at once that there is room for more,
-// and an answer would leave behind that message.
-void FrameDoor::ReadOn() {
-  for (const auto& stream : std::exchange(served_, {})) stream->ReadOn();
 }
 
 }  // namespace expertmesh::transport

@@ -1,20 +1,19 @@
-// Where dispatch frames come in over gRPC: a server on an address of its own with one queue, which
-// one thread polls. It takes in what has arrived and then serves it, so that no frame waits for a
-// second thread to be woken, and frames of several callers are served together.
+// Where dispatch frames come in over gRPC: a server on an address of its own, with one thread that
+// takes in what has arrived and then serves it, so that no frame waits for a second thread to be
+// woken, and frames of several callers are served together.
 #pragma once
 
-#include <grpcpp/generic/async_generic_service.h>
-#include <grpcpp/server.h>
-
 #include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "absl/status/statusor.h"
-#include "services/transport/completion_poller.h"
+#include "services/transport/reactor.h"
 #include "services/transport/transport.h"
 
 namespace expertmesh::transport {
@@ -22,6 +21,12 @@ namespace expertmesh::transport {
 /// The stream of frames (docs/protocol.md §1). Other methods are not served here, nor are health
 /// and reflection: those are at the worker's own address.
 inline constexpr char kDispatchMethod[] = "/expertmesh.expert.v1.ExpertService/Dispatch";
+
+namespace internal {
+/// Keys of the handshake, in the metadata with which a Dispatch stream begins.
+inline constexpr char kIncarnationKey[] = "x-expertmesh-incarnation";      // of the sender
+inline constexpr char kExpectedKey[] = "x-expertmesh-expect-incarnation";  // of the receiver
+}  // namespace internal
 
 class FrameDoor {
  public:
@@ -45,21 +50,23 @@ class FrameDoor {
   void Stop(std::chrono::milliseconds grace);
 
  private:
-  class Stream;
-  struct Gate;
+  class Acceptor;
+  class Connection;
   explicit FrameDoor(Options options);
-  void Accept();
+  void AcceptAll();
+  void Forget(int fd);
   void Run();
-  void ReadOn();
 
   const Options options_;
   const std::shared_ptr<BufferPool> buffers_;
-  const std::shared_ptr<Gate> gate_;
+  internal::Reactor reactor_;
   std::string address_;
-  grpc::AsyncGenericService service_;
-  std::unique_ptr<grpc::ServerCompletionQueue> queue_;
-  std::unique_ptr<grpc::Server> server_;
-  std::vector<std::shared_ptr<Stream>> served_;  // the thread's; their next frame is not asked for
+  UniqueFd listener_;
+  std::mutex mutex_;
+  std::condition_variable forgotten_;
+  std::map<int, std::shared_ptr<Connection>> connections_;  // guarded by mutex_; by descriptor
+  bool accepts_ = true;                                     // guarded by mutex_
+  bool stop_ = false;                                       // guarded by mutex_
   std::thread thread_;
 };
 

@@ -49,7 +49,7 @@ void GrpcTransport::AddPeer(const Peer& peer) {
   for (auto& stream : link.streams) {
     auto was_up = std::make_shared<bool>(false);
     stream = std::make_shared<internal::DispatchStream>(
-        peer, incarnation_, buffers_, poller_,
+        peer, incarnation_, buffers_, reactor_.reactor(),
         [this, count, was_up, name = peer.name, all = link.streams.size()](bool up,
                                                                            const std::string& why) {
           bool change = false;
@@ -104,13 +104,13 @@ void GrpcTransport::Submit(const std::string& peer, Purpose purpose, DispatchFra
 
 void GrpcTransport::Wait(Bell& bell, std::optional<base::Micros> wait) {
   Bell* const bells[] = {&bell};
-  poller_.Wait(bells, wait);
+  reactor_.Wait(bells, wait);
   bell.Take();
 }
 
 void GrpcTransport::Wait(Bell& bell, Bell& other, std::optional<base::Micros> wait) {
   Bell* const bells[] = {&bell, &other};
-  poller_.Wait(bells, wait);
+  reactor_.Wait(bells, wait);
   bell.Take();
 }
 

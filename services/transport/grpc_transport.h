@@ -1,6 +1,5 @@
 // The transport between hosts: per peer two bidirectional gRPC streams (decode, prefill), each on
-// its own connection, over TCP or a Unix socket. Raw ByteBuffers: no copy on send, one gather on
-// receipt.
+// its own connection, over TCP or a Unix socket: no copy on send, one gather on receipt.
 #pragma once
 
 #include <array>
@@ -9,7 +8,7 @@
 #include <mutex>
 #include <string>
 
-#include "services/transport/completion_poller.h"
+#include "services/transport/shared_reactor.h"
 #include "services/transport/transport.h"
 
 namespace expertmesh::transport {
@@ -45,7 +44,7 @@ class GrpcTransport final : public Transport {
   const uint64_t incarnation_;
   const PeerListener listener_;
   const std::shared_ptr<BufferPool> buffers_;
-  internal::CompletionPoller poller_;
+  internal::SharedReactor reactor_;
   std::mutex mutex_;
   std::map<std::string, Link> links_;  // guarded by mutex_
 };

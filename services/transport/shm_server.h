@@ -71,7 +71,7 @@ class ShmServer {
   // The server's thread only.
   Links links_;
   std::vector<Pending> pending_;
-  Spinner spinner_;
+  base::Spinner spinner_;
 
   std::thread thread_;
 };

@@ -82,7 +82,7 @@ class ShmTransport final : public Transport {
 
   // The thread in Wait only.
   std::vector<std::pair<std::string, std::shared_ptr<ShmLink>>> links_;
-  Spinner spinner_;
+  base::Spinner spinner_;
 
   std::unique_ptr<GrpcTransport> streams_;
   std::thread agent_;

@@ -1,0 +1,43 @@
+// A socket that speaks gRPC: reads and writes what a GrpcSession takes and gives.
+#pragma once
+
+#include <chrono>
+#include <span>
+
+#include "absl/status/status.h"
+#include "services/rpc/channel.h"
+#include "services/transport/grpc_session.h"
+#include "services/transport/unique_fd.h"
+
+namespace expertmesh::transport::internal {
+
+/// Not thread-safe. Never blocks. kPeerLost ends the connection.
+class GrpcConnection {
+ public:
+  /// How often Tick is to be called.
+  static constexpr std::chrono::milliseconds kTick{rpc::kKeepaliveTimeoutMs};
+
+  GrpcConnection(UniqueFd socket, GrpcSession::Side side, GrpcSession::Listener& listener)
+      : socket_(std::move(socket)), session_(side, listener) {}
+
+  GrpcSession& session() { return session_; }
+  const UniqueFd& socket() const { return socket_; }
+
+  /// Takes in what has come, or the first megabytes of it.
+  absl::Status Read(std::span<std::byte> scratch);
+  /// Writes what the session has for the peer, as far as the socket takes it.
+  absl::Status Flush();
+  /// Something is left that the socket did not take.
+  bool stuck() const { return stuck_; }
+  /// Asks a silent peer for a sign of life, and misses it a tick later.
+  absl::Status Tick();
+
+ private:
+  UniqueFd socket_;
+  GrpcSession session_;
+  bool stuck_ = false;
+  bool heard_ = true;   // since the last tick
+  bool asked_ = false;  // at the last tick
+};
+
+}  // namespace expertmesh::transport::internal
