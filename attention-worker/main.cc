@@ -5,7 +5,7 @@
 
 #include "attention-worker/worker.h"
 #include "services/lifecycle/process.h"
-#include "services/rpc/polling.h"
+#include "services/rpc/deadlock_search.h"
 #include "services/telemetry/metrics.h"
 
 namespace expertmesh::attention_worker {
@@ -101,7 +101,7 @@ void AddFlags(CLI::App& app, WorkerOptions& options, Times& times) {
 
 int main(int argc, char** argv) {
   using namespace expertmesh;
-  rpc::PrepareForFrames();
+  rpc::TurnDeadlockSearchOff();
   CLI::App app("Runs the attention side of a model and serves inference.v1 (gRPC).");
   lifecycle::ProcessOptions process_options;
   process_options.role = "attention-worker";

@@ -5,12 +5,12 @@
 
 #include "expert-worker/worker.h"
 #include "services/lifecycle/process.h"
-#include "services/rpc/polling.h"
+#include "services/rpc/deadlock_search.h"
 #include "services/telemetry/metrics.h"
 
 int main(int argc, char** argv) {
   using namespace expertmesh;
-  rpc::PrepareForFrames();
+  rpc::TurnDeadlockSearchOff();
   CLI::App app("Serves a slice of the routed experts of a model over expert.v1 (gRPC).");
   lifecycle::ProcessOptions process_options;
   process_options.role = "expert-worker";

@@ -55,6 +55,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
 
   ExpertEngine::Options engine;
   engine.threads = options.threads;
+  engine.threads.helpers_give_way = true;
   engine.model = base::ModelName(options.model_directory, options.served_model_name);
   worker->engine_ =
       std::make_unique<ExpertEngine>(std::move(slice), engine, worker->clock_, metrics);

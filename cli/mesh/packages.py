@@ -14,7 +14,8 @@ BUILD = (
     "g++", "cmake", "ninja-build", "pkg-config", "git",
     "libgrpc++-dev", "protobuf-compiler", "protobuf-compiler-grpc", "libprotobuf-dev",
     "libabsl-dev", "libboost1.81-dev", "librocksdb-dev", "prometheus-cpp-dev", "libpcre2-dev",
-    "libcli11-dev", "libspdlog-dev", "libssl-dev", "libgmock-dev", "libbenchmark-dev",
+    "libcli11-dev", "libspdlog-dev", "libssl-dev", "libnghttp2-dev", "libgmock-dev",
+    "libbenchmark-dev",
 )
 FUZZ = ("clang-14", "libclang-rt-14-dev")
 LINT = ("clang-format-14", "clang-tidy-14", "python3-venv")

@@ -26,10 +26,8 @@ void AwaitChange(const std::atomic<T>& value, T old, Spinner& spinner) {
   spinner.SleptFor(std::chrono::steady_clock::now() - start);
 }
 
-// The calling thread helps: once woken it does not push a thread off its core that computes
-// already, of this process or of another. Where those that were called first have all cores, they
-// work side by side, and helpers take over what is left.
-void RunBehindOthers() {
+// From now on the calling thread, once woken, waits for a core.
+void GiveWay() {
   const sched_param priority = {};
   sched_setscheduler(0, SCHED_BATCH, &priority);
 }
@@ -91,6 +89,7 @@ struct ThreadPool::Impl {
   std::atomic<size_t> count{0};
   std::atomic<size_t> grain{1};
   std::vector<int> cpus;  // of each thread, the caller's first; or empty
+  bool helpers_give_way = false;
   std::vector<std::thread> threads;
   Spinner caller_spinner;
 
@@ -119,7 +118,7 @@ struct ThreadPool::Impl {
 
   void Run(int thread) {
     if (!cpus.empty()) BindTo(cpus[static_cast<size_t>(thread)]);
-    RunBehindOthers();
+    if (helpers_give_way) GiveWay();
     Spinner spinner;
     for (uint32_t seen = 0;;) {
       AwaitChange(generation, seen, spinner);
@@ -138,6 +137,7 @@ struct ThreadPool::Impl {
 ThreadPool::ThreadPool(const ComputeThreads& threads)
     : threads_(std::max(1, threads.count)), impl_(std::make_unique<Impl>()) {
   impl_->cpus = threads.cpus;
+  impl_->helpers_give_way = threads.helpers_give_way;
   for (int i = 1; i < threads_; ++i) {
     impl_->threads.emplace_back([impl = impl_.get(), i] { impl->Run(i); });
   }

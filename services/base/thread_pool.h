@@ -16,6 +16,10 @@ namespace expertmesh::base {
 struct ComputeThreads {
   int count = 1;
   std::vector<int> cpus = {};  // empty: where the kernel likes; else one per thread
+  /// Threads beside the caller's do not push one off its core that computes already, of this
+  /// process or another. Where several processes share cores, the threads that were called first
+  /// work side by side, and helpers take over what is left.
+  bool helpers_give_way = false;
 };
 
 /// The CPUs that the calling thread may use, ascending.

@@ -85,6 +85,7 @@ void DispatchStream::Submit(DispatchFrame frame, Completion done) {
   OutMessage message;
   message.prefix = MessagePrefix(frame.header.SerializeAsString(), frame.payload.size());
   message.payload = std::move(frame.payload);
+  std::string why;
   {
     std::lock_guard lock(mutex_);
     if (up_) {
@@ -93,8 +94,9 @@ void DispatchStream::Submit(DispatchFrame frame, Completion done) {
       (void)FlushLocked();  // an error also makes the socket ready, and is handled there
       return;
     }
+    why = failure_.empty() ? absl::StrCat("no connection to ", peer_.name) : failure_;
   }
-  call.done(Error(Reason::kPeerLost, "no connection to " + peer_.name));
+  call.done(Error(Reason::kPeerLost, why));
 }
 
 bool DispatchStream::Cancel(uint64_t call_id) {
@@ -301,6 +303,7 @@ void DispatchStream::Fail(const absl::Status& status) {
     std::lock_guard lock(mutex_);
     if (stopped_) return;
     DisconnectLocked();
+    failure_ = why;
     failed = TakeCallsLocked();
     Later(kRedialAfter, &DispatchStream::Dial);
   }

@@ -84,6 +84,7 @@ class DispatchStream final : public std::enable_shared_from_this<DispatchStream>
   bool stuck_ = false;                          // the reactor waits until it can write
   bool up_ = false;
   bool stopped_ = false;
+  std::string failure_;  // of the last attempt that ended
   std::unordered_map<uint64_t, Call> calls_;
   // Of the turn: what came in.
   std::optional<FrameReader<CombineFrame>> reader_;

@@ -41,7 +41,10 @@ absl::Status GrpcConnection::Flush() {
   for (;;) {
     const std::span<const iovec> out = session_.Out();
     stuck_ = !out.empty();
-    if (!stuck_) return absl::OkStatus();
+    if (!stuck_) {
+      if (!session_.over()) return absl::OkStatus();
+      return base::Error(base::Reason::kPeerLost, "the connection is over");
+    }
     msghdr message = {};
     message.msg_iov = const_cast<iovec*>(out.data());
     message.msg_iovlen = out.size();

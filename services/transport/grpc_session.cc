@@ -269,12 +269,11 @@ GrpcSession::Stream* GrpcSession::Find(int32_t stream) {
 absl::Status GrpcSession::Receive(std::span<const std::byte> bytes) {
   const ssize_t taken = nghttp2_session_mem_recv(
       session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  if (taken < 0) broken_ = Broken(nghttp2_strerror(static_cast<int>(taken)));
-  if (broken_.ok() && nghttp2_session_want_read(session_) == 0 &&
-      nghttp2_session_want_write(session_) == 0) {
-    broken_ = Broken("closed by the peer");
-  }
-  return broken_;
+  return taken < 0 ? Broken(nghttp2_strerror(static_cast<int>(taken))) : absl::OkStatus();
+}
+
+bool GrpcSession::over() const {
+  return nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0;
 }
 
 // A whole block of fields has come.

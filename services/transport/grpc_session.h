@@ -60,6 +60,9 @@ class GrpcSession {
   /// An error ends the connection.
   absl::Status Receive(std::span<const std::byte> bytes);
 
+  /// Nothing will be read or written any more: one of the two has said goodbye, or spoke no HTTP/2.
+  bool over() const;
+
   /// Client: begins a call of `path`.
   int32_t Open(const std::string& path, const std::string& authority, const Fields& metadata);
   /// Server: the answer begins.
@@ -102,7 +105,6 @@ class GrpcSession {
   std::map<int32_t, std::unique_ptr<Stream>> streams_;
   std::deque<Chunk> out_;
   std::array<iovec, 16> iov_;
-  absl::Status broken_;
 };
 
 }  // namespace expertmesh::transport::internal

@@ -19,7 +19,7 @@
 #include "attention-worker/expert_dispatcher.h"
 #include "attention-worker/inproc_experts.h"
 #include "expert-worker/expert_engine.h"
-#include "services/rpc/polling.h"
+#include "services/rpc/deadlock_search.h"
 #include "services/rpc/server.h"
 #include "services/transport/expert_server.h"
 #include "services/transport/frame_door.h"
@@ -312,7 +312,7 @@ void CountWireBytes(const char* name, base::Dtype wire, size_t rows) {
 }
 
 int Main(const std::string& self) {
-  rpc::PrepareForFrames();  // as the workers of a mesh
+  rpc::TurnDeadlockSearchOff();  // as the workers of a mesh
   const test_support::TempDir dir;
   std::vector<std::string> addresses;
   std::vector<test_support::ChildProcess> workers;

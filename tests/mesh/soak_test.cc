@@ -131,15 +131,9 @@ class SoakTest : public testing::Test {
     for (const std::string& name : kProcesses) uses[name] = UseOf(mesh_->process(name).pid());
     return uses;
   }
-  // A worker's gRPC keeps a descriptor to wake each of the threads that once polled a queue
-  // together (rpc/polling.h), of which there are two.
-  static size_t DescriptorsMax(const std::string& name, const Use& idle) {
-    const bool polls = name == "attention" || name.starts_with("expert");
-    return idle.descriptors + (polls ? 2 : 0);
-  }
   bool DescriptorsAreBack(const std::map<std::string, Use>& idle) {
     for (const auto& [name, use] : Uses()) {
-      if (use.descriptors > DescriptorsMax(name, idle.at(name))) return false;
+      if (use.descriptors > idle.at(name).descriptors) return false;
     }
     return true;
   }
@@ -179,7 +173,7 @@ TEST_F(SoakTest, TenThousandShortRequestsLeaveNothingBehind) {
     const Use& before = baseline.at(name);
     std::printf("%-10s descriptors %zu then %zu, resident %zu then %zu KiB\n", name.c_str(),
                 before.descriptors, use.descriptors, before.resident_kib, use.resident_kib);
-    EXPECT_LE(use.descriptors, DescriptorsMax(name, idle.at(name))) << name;
+    EXPECT_LE(use.descriptors, idle.at(name).descriptors) << name;
     if (kKeepsFreedMemory) continue;
     EXPECT_LE(use.resident_kib, before.resident_kib + before.resident_kib / 10 + kMarginKiB)
         << name;
