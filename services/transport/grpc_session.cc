@@ -78,6 +78,7 @@ absl::Status StatusOf(const Fields& trailers) {
   if (!absl::SimpleAtoi(First(trailers, kStatusKey), &code)) {
     return Broken("the stream ended without a status");
   }
+  if (code < 0 || code > grpc::StatusCode::UNAUTHENTICATED) code = grpc::StatusCode::UNKNOWN;
   return rpc::FromGrpcStatus(grpc::Status(static_cast<grpc::StatusCode>(code),
                                           PercentDecode(First(trailers, kMessageKey))));
 }
