@@ -133,8 +133,11 @@ void RouterLink::ShowMembersLocked(const router::v1::View& view) {
   }
   for (const auto& [name, address] : addresses_) {
     if (seen.contains(name)) continue;
-    connected_.erase(name);
-    process_.SetPeer({kExpertRole, name, address, "down", "left the router's view"});
+    const auto transport =
+        connected_.find(name);  // which may well stand, as when a router restarts
+    const bool up = transport != connected_.end();
+    process_.SetPeer({kExpertRole, name, address, up ? "up" : "down", "left the router's view",
+                      up ? transport->second : ""});
   }
   for (const auto& [name, role] : others_) {
     if (seen.contains(name)) continue;

@@ -63,7 +63,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
 
   EM_RETURN_IF_ERROR(worker->StartRings(options, metrics));
   ExpertEngine* core = worker->engine_.get();
-  EM_RETURN_IF_ERROR(worker->StartFrames(options));
+  EM_RETURN_IF_ERROR(worker->StartFrames(options, metrics));
   const std::string frames = process.Advertised(worker->frames_->address());
   worker->service_ = std::make_unique<transport::ExpertServer>(
       process.incarnation(),
@@ -83,7 +83,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
   return worker;
 }
 
-absl::Status Worker::StartFrames(const WorkerOptions& options) {
+absl::Status Worker::StartFrames(const WorkerOptions& options, telemetry::Metrics& metrics) {
   ExpertEngine* core = engine_.get();
   transport::FrameDoor::Options frames;
   frames.listen =
@@ -93,7 +93,12 @@ absl::Status Worker::StartFrames(const WorkerOptions& options) {
     core->Queue(std::move(frame), std::move(reply));
   };
   frames.drained = [core] { core->ServeQueued(); };
+  frames.broken = [&metrics](const std::string& why) {
+    spdlog::warn("a caller of dispatch frames is refused: {}", why);
+    metrics.GetCounter(metric::kBadInput, {{"reason", "FRAME_MALFORMED"}}).Add();
+  };
   EM_ASSIGN_OR_RETURN(frames_, transport::FrameDoor::Start(std::move(frames)));
+  spdlog::info("dispatch frames: gRPC {}", frames_->address());
   return absl::OkStatus();
 }
 

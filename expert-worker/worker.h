@@ -41,7 +41,7 @@ class Worker {
 
  private:
   explicit Worker(lifecycle::Process& process) : process_(process) {}
-  absl::Status StartFrames(const WorkerOptions& options);
+  absl::Status StartFrames(const WorkerOptions& options, telemetry::Metrics& metrics);
   absl::Status StartRings(const WorkerOptions& options, telemetry::Metrics& metrics);
   void Register(const WorkerOptions& options);
 

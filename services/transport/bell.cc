@@ -1,6 +1,7 @@
 #include "services/transport/bell.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace expertmesh::transport {
 
@@ -30,6 +32,7 @@ bool Bell::Take() {
 }
 
 bool Bell::PrepareSleep() {
+  prepared_ = true;
   asleep_.store(true, std::memory_order_seq_cst);
   if (!rung_.load(std::memory_order_seq_cst)) return true;
   Awake();
@@ -37,10 +40,12 @@ bool Bell::PrepareSleep() {
 }
 
 void Bell::Awake() {
-  // Somebody else has cleared it only to write.
+  if (!std::exchange(prepared_, false)) return;
+  // Somebody else has cleared it only to write, and may be about to: what came later would keep
+  // this thread from ever sleeping.
   if (asleep_.exchange(false, std::memory_order_seq_cst)) return;
   uint64_t count = 0;
-  (void)!read(event_.get(), &count, sizeof(count));
+  while (read(event_.get(), &count, sizeof(count)) < 0 && errno == EAGAIN) sched_yield();
 }
 
 void Bell::Wait(std::optional<base::Micros> wait) {

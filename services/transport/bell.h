@@ -37,6 +37,7 @@ class Bell {
   UniqueFd event_;
   std::atomic<bool> rung_{false};
   std::atomic<bool> asleep_{false};
+  bool prepared_ = false;  // of the waiting thread: PrepareSleep, and no Awake since
   base::Spinner spinner_;  // of the waiting thread
 };
 

@@ -1,5 +1,6 @@
 #include "services/transport/dispatch_stream.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,11 @@ namespace {
 using base::Error;
 using base::Reason;
 
-constexpr std::chrono::milliseconds kRedialAfter{100};
+// After an attempt at the last of a peer's addresses; twice as long each time.
+constexpr std::chrono::milliseconds kRedialFirst{100};
+constexpr std::chrono::milliseconds kRedialMax{1000};
+constexpr std::chrono::milliseconds kNamesHold{1000};
+constexpr int kReadsPerTurn = 16;  // so that no peer keeps the others waiting
 constexpr std::chrono::milliseconds kConnectTimeout{2000};
 constexpr std::chrono::milliseconds kNamesPoll{10};
 
@@ -85,13 +90,16 @@ void DispatchStream::Submit(DispatchFrame frame, Completion done) {
   OutMessage message;
   message.prefix = MessagePrefix(frame.header.SerializeAsString(), frame.payload.size());
   message.payload = std::move(frame.payload);
+  if (message.prefix.size() + message.payload.size() > size_t{rpc::kMessageBytesMax}) {
+    return call.done(Error(Reason::kFrameMalformed, "the frame is longer than a message may be"));
+  }
   std::string why;
   {
     std::lock_guard lock(mutex_);
     if (up_) {
       calls_.emplace(call_id, std::move(call));
       connection_->session().Send(stream_, std::move(message));
-      (void)FlushLocked();  // an error also makes the socket ready, and is handled there
+      if (!FlushLocked().ok() || !closed_.ok()) EndSoonLocked();
       return;
     }
     why = failure_.empty() ? absl::StrCat("no connection to ", peer_.name) : failure_;
@@ -139,6 +147,7 @@ absl::Status DispatchStream::DialLocked() {
     addresses_ = *std::move(addresses);
     return ConnectLocked();
   }
+  if (!addresses_.empty() && Reactor::Clock::now() < names_until_) return ConnectLocked();
   names_ = std::make_shared<Names>();
   std::thread([names = names_, address = peer_.frames] {
     auto found = Resolve(address, /*names=*/true);
@@ -160,6 +169,7 @@ void DispatchStream::LookForNames(uint64_t attempt) {
     status = names_->addresses.status();
     if (status.ok()) {
       addresses_ = *names_->addresses;
+      names_until_ = Reactor::Clock::now() + kNamesHold;
       status = ConnectLocked();
     }
   }
@@ -196,6 +206,7 @@ void DispatchStream::Tick(uint64_t attempt) {
     std::lock_guard lock(mutex_);
     if (attempt != attempt_ || !connection_) return;
     status = connection_->Tick();
+    if (status.ok()) status = FlushLocked();
     if (status.ok()) Later(GrpcConnection::kTick, &DispatchStream::Tick);
   }
   if (!status.ok()) Fail(status);
@@ -228,7 +239,11 @@ absl::Status DispatchStream::ReadLocked(std::span<std::byte> scratch) {
                                           {{kIncarnationKey, std::to_string(incarnation_)},
                                            {kExpectedKey, std::to_string(peer_.incarnation)}});
   }
-  absl::Status status = connection_->Read(scratch);
+  absl::StatusOr<bool> more = true;
+  for (int reads = 0; more.ok() && *more && reads < kReadsPerTurn; ++reads) {
+    more = connection_->Read(scratch);
+  }
+  absl::Status status = more.status();
   if (status.ok()) status = FlushLocked();
   return closed_.ok() ? status : closed_;
 }
@@ -237,15 +252,19 @@ absl::Status DispatchStream::FlushLocked() {
   absl::Status status = connection_->Flush();
   if (connection_->stuck() != stuck_) {
     stuck_ = connection_->stuck();
-    reactor_.WantWrite(connection_->socket().get(), stuck_);
+    reactor_.Watch(connection_->socket().get(), /*read=*/true, stuck_);
   }
   return status;
 }
+
+// Outside a turn: the socket gets ready, and the turn that follows finds its end.
+void DispatchStream::EndSoonLocked() { shutdown(connection_->socket().get(), SHUT_RDWR); }
 
 void DispatchStream::OnFields(int32_t /*stream*/, const Fields& fields) {
   const auto theirs = fields.find(kIncarnationKey);
   if (theirs != fields.end() && theirs->second == std::to_string(peer_.incarnation)) {
     up_ = true;
+    redial_after_ = {};
   } else {
     closed_ = Error(Reason::kPeerLost, "another incarnation answers");
   }
@@ -305,7 +324,9 @@ void DispatchStream::Fail(const absl::Status& status) {
     DisconnectLocked();
     failure_ = why;
     failed = TakeCallsLocked();
-    Later(kRedialAfter, &DispatchStream::Dial);
+    const bool more = !addresses_.empty() && next_address_ % addresses_.size() != 0;
+    if (!more) redial_after_ = std::clamp(2 * redial_after_, kRedialFirst, kRedialMax);
+    Later(more ? std::chrono::milliseconds(0) : redial_after_, &DispatchStream::Dial);
   }
   FailAll(std::move(failed), Error(Reason::kPeerLost, why));
   listener_(false, why);

@@ -61,6 +61,7 @@ class DispatchStream final : public std::enable_shared_from_this<DispatchStream>
   absl::Status ConnectLocked();
   absl::Status ReadLocked(std::span<std::byte> scratch);
   absl::Status FlushLocked();
+  void EndSoonLocked();
   void DisconnectLocked();
   void Deliver(std::vector<absl::StatusOr<CombineFrame>> answers);
   void Fail(const absl::Status& why);
@@ -79,6 +80,8 @@ class DispatchStream final : public std::enable_shared_from_this<DispatchStream>
   std::shared_ptr<Names> names_;
   std::vector<SocketAddress> addresses_;
   size_t next_address_ = 0;
+  Reactor::Clock::time_point names_until_;  // addresses_ of a name hold so long
+  std::chrono::milliseconds redial_after_{0};
   std::unique_ptr<GrpcConnection> connection_;  // null between two attempts
   int32_t stream_ = 0;                          // 0: the socket has not connected yet
   bool stuck_ = false;                          // the reactor waits until it can write

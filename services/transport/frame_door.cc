@@ -3,9 +3,12 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
+
+#include <spdlog/spdlog.h>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -26,7 +29,11 @@ using internal::Reactor;
 namespace {
 
 constexpr std::chrono::milliseconds kAcceptAgainAfter{100};
-constexpr int kRoundsMax = 64;  // of taking in what has arrived, before it is served
+constexpr int kRoundsMax = 64;     // of taking in what has arrived, before it is served
+constexpr int kReadsPerTurn = 16;  // of one connection, so that none keeps the others waiting
+constexpr size_t kFramesPerTurn = 1024;
+// Answers that a caller leaves lying; beyond them nothing more is read from it.
+constexpr size_t kBacklogMax = size_t{128} << 20;
 
 std::string First(const Fields& fields, const char* name) {
   const auto it = fields.find(name);
@@ -63,7 +70,7 @@ class FrameDoor::Connection final : public Reactor::Handler,
     door_.reactor_.Add(fd, shared_from_this(), /*write=*/false);
     PlanTick();
     std::lock_guard lock(mutex_);
-    (void)FlushLocked();  // an error also makes the socket ready
+    Flush();
   }
 
   // No new streams; true if none is open.
@@ -72,7 +79,7 @@ class FrameDoor::Connection final : public Reactor::Handler,
     if (closed_) return true;
     connection_.session().GoAway();
     leaving_ = true;
-    return !FlushLocked().ok() || streams_.empty();
+    return !FlushLocked().ok() || IsThroughLocked();
   }
 
   // Nothing of it is sent or served any more.
@@ -107,14 +114,21 @@ class FrameDoor::Connection final : public Reactor::Handler,
   void OnReady(std::span<std::byte> scratch) override {
     std::vector<Arrived> arrived;
     bool over = false;
+    std::string fault;
     {
       std::lock_guard lock(mutex_);
       if (closed_) return;
-      absl::Status status = connection_.Read(scratch);
-      if (status.ok()) status = FlushLocked();
-      over = !status.ok() || (leaving_ && streams_.empty());
+      absl::StatusOr<bool> more = reads_;
+      for (int reads = 0;
+           more.ok() && *more && reads < kReadsPerTurn && arrived_.size() < kFramesPerTurn;
+           ++reads) {
+        more = connection_.Read(scratch);
+      }
+      over = !more.ok() || !FlushLocked().ok() || (leaving_ && IsThroughLocked());
+      fault = connection_.session().TakeFault();
       arrived.swap(arrived_);
     }
+    if (!fault.empty()) door_.options_.broken(fault);
     for (Arrived& one : arrived) Serve(std::move(one));
     if (over) End();
   }
@@ -133,7 +147,7 @@ class FrameDoor::Connection final : public Reactor::Handler,
     std::lock_guard lock(mutex_);
     if (closed_) return;
     connection_.session().Send(stream, std::move(message));
-    (void)FlushLocked();  // an error also makes the socket ready, and is handled there
+    Flush();
   }
 
   // A call is done with: answered, or its reply was thrown away.
@@ -143,7 +157,7 @@ class FrameDoor::Connection final : public Reactor::Handler,
     if (closed_ || it == streams_.end()) return;
     --it->second.owed;
     FinishIfAnswered(stream, it->second);
-    (void)FlushLocked();
+    Flush();
   }
 
   void FinishIfAnswered(int32_t id, const Stream& stream) {
@@ -152,13 +166,23 @@ class FrameDoor::Connection final : public Reactor::Handler,
     }
   }
 
+  // Every answer of a stream that is over has left as well.
+  bool IsThroughLocked() const { return streams_.empty() && !connection_.stuck(); }
+
   absl::Status FlushLocked() {
     absl::Status status = connection_.Flush();
-    if (connection_.stuck() != stuck_) {
+    const bool reads = connection_.session().backlog() < kBacklogMax;
+    if (connection_.stuck() != stuck_ || reads != reads_) {
       stuck_ = connection_.stuck();
-      door_.reactor_.WantWrite(connection_.socket().get(), stuck_);
+      reads_ = reads;
+      door_.reactor_.Watch(connection_.socket().get(), reads_, stuck_);
     }
     return status;
+  }
+  // Outside a turn, under the lock: after an error the socket gets ready, and the turn that follows
+  // finds it.
+  void Flush() {
+    if (!FlushLocked().ok()) shutdown(connection_.socket().get(), SHUT_RDWR);
   }
 
   void PlanTick() {
@@ -170,7 +194,7 @@ class FrameDoor::Connection final : public Reactor::Handler,
     {
       std::lock_guard lock(mutex_);
       if (closed_) return;
-      if (connection_.Tick().ok()) return PlanTick();
+      if (connection_.Tick().ok() && FlushLocked().ok()) return PlanTick();
     }
     End();
   }
@@ -234,6 +258,7 @@ class FrameDoor::Connection final : public Reactor::Handler,
   std::mutex mutex_;  // guards all below
   GrpcConnection connection_;
   bool stuck_ = false;
+  bool reads_ = true;
   bool leaving_ = false;
   bool closed_ = false;
   std::map<int32_t, Stream> streams_;
@@ -263,6 +288,7 @@ void FrameDoor::Stop(std::chrono::milliseconds grace) {
     connections = connections_;
   }
   reactor_.Remove(listener_.get());
+  shutdown(listener_.get(), SHUT_RDWR);  // callers are refused at once
   for (const auto& [fd, connection] : connections) {
     if (connection->Leave()) Forget(fd);
   }
@@ -293,6 +319,7 @@ void FrameDoor::AcceptAll() {
   }
   if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED) return;
   // No descriptor is left: the waiting connections would make the listener ready for ever.
+  spdlog::warn("no dispatch stream can be taken at {}: {}", address_, strerror(errno));
   reactor_.Remove(listener_.get());
   reactor_.At(Reactor::Clock::now() + kAcceptAgainAfter, [this] {
     std::lock_guard lock(mutex_);

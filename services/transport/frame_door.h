@@ -37,6 +37,8 @@ class FrameDoor {
     /// come from any thread, and outlive the stream (it is then dropped).
     FrameHandler handler;
     std::function<void()> drained = [] {};
+    /// On the door's thread: a caller did what breaks its stream or its connection.
+    std::function<void(const std::string& why)> broken = [](const std::string&) {};
   };
   static absl::StatusOr<std::unique_ptr<FrameDoor>> Start(Options options);
   ~FrameDoor();

@@ -12,8 +12,6 @@
 namespace expertmesh::transport::internal {
 namespace {
 
-constexpr int kReadsPerTurn = 16;  // so that no peer keeps the others waiting
-
 absl::Status Lost(const char* what) {
   return base::Error(base::Reason::kPeerLost, absl::StrCat(what, ": ", strerror(errno)));
 }
@@ -22,24 +20,24 @@ bool WouldBlock() { return errno == EAGAIN || errno == EWOULDBLOCK; }
 
 }  // namespace
 
-absl::Status GrpcConnection::Read(std::span<std::byte> scratch) {
-  for (int reads = 0; reads < kReadsPerTurn; ++reads) {
-    const ssize_t count = recv(socket_.get(), scratch.data(), scratch.size(), MSG_DONTWAIT);
-    if (count == 0) return base::Error(base::Reason::kPeerLost, "closed by the peer");
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      return WouldBlock() ? absl::OkStatus() : Lost("recv");
-    }
-    heard_ = true;
-    EM_RETURN_IF_ERROR(session_.Receive(scratch.first(static_cast<size_t>(count))));
-    if (static_cast<size_t>(count) < scratch.size()) break;  // that was all
+absl::StatusOr<bool> GrpcConnection::Read(std::span<std::byte> scratch) {
+  ssize_t count = 0;
+  do {
+    count = recv(socket_.get(), scratch.data(), scratch.size(), MSG_DONTWAIT);
+  } while (count < 0 && errno == EINTR);
+  if (count == 0) return base::Error(base::Reason::kPeerLost, "closed by the peer");
+  if (count < 0) {
+    if (WouldBlock()) return false;
+    return Lost("recv");
   }
-  return absl::OkStatus();
+  heard_ = true;
+  EM_RETURN_IF_ERROR(session_.Receive(scratch.first(static_cast<size_t>(count))));
+  return static_cast<size_t>(count) == scratch.size();
 }
 
 absl::Status GrpcConnection::Flush() {
   for (;;) {
-    const std::span<const iovec> out = session_.Out();
+    EM_ASSIGN_OR_RETURN(const std::span<const iovec> out, session_.Out());
     stuck_ = !out.empty();
     if (!stuck_) {
       if (!session_.over()) return absl::OkStatus();
@@ -57,14 +55,20 @@ absl::Status GrpcConnection::Flush() {
   }
 }
 
+bool GrpcConnection::HasUnread() const {
+  std::byte next;
+  return recv(socket_.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 absl::Status GrpcConnection::Tick() {
-  if (!std::exchange(heard_, false)) {
-    if (asked_) return base::Error(base::Reason::kPeerLost, "no sign of life");
-    session_.Ping();
-    asked_ = true;
-    return Flush();
+  // After a pause of this process the answer is there, and has not been read.
+  if (std::exchange(heard_, false) || (asked_ && HasUnread())) {
+    asked_ = false;
+    return absl::OkStatus();
   }
-  asked_ = false;
+  if (asked_) return base::Error(base::Reason::kPeerLost, "no sign of life");
+  session_.Ping();
+  asked_ = true;
   return absl::OkStatus();
 }
 

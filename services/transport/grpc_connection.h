@@ -4,7 +4,7 @@
 #include <chrono>
 #include <span>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "services/rpc/channel.h"
 #include "services/transport/grpc_session.h"
 #include "services/transport/unique_fd.h"
@@ -23,16 +23,18 @@ class GrpcConnection {
   GrpcSession& session() { return session_; }
   const UniqueFd& socket() const { return socket_; }
 
-  /// Takes in what has come, or the first megabytes of it.
-  absl::Status Read(std::span<std::byte> scratch);
+  /// Takes in what has come, as much as fits into `scratch`. True if there may be more.
+  absl::StatusOr<bool> Read(std::span<std::byte> scratch);
   /// Writes what the session has for the peer, as far as the socket takes it.
   absl::Status Flush();
   /// Something is left that the socket did not take.
   bool stuck() const { return stuck_; }
-  /// Asks a silent peer for a sign of life, and misses it a tick later.
+  /// Asks a silent peer for a sign of life (flush it), and misses it a tick later.
   absl::Status Tick();
 
  private:
+  bool HasUnread() const;
+
   UniqueFd socket_;
   GrpcSession session_;
   bool stuck_ = false;

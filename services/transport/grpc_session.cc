@@ -22,6 +22,9 @@ using base::Reason;
 
 constexpr size_t kMessageHeadBytes = 5;  // compressed or not, then four bytes of length
 constexpr size_t kFieldBytesMax = 16 << 10;
+// More is left with nghttp2, which counts what it owes a peer that does not read.
+constexpr size_t kOutBytesMax = 1 << 20;
+constexpr size_t kMessageKeepBytes = 256;  // of a message beside its payload
 constexpr uint32_t kStreamsMax = 16;
 constexpr int kOkStatus = 200;
 constexpr char kContentType[] = "application/grpc";
@@ -143,11 +146,11 @@ struct GrpcSession::Callbacks {
     const bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (frame->hd.type == NGHTTP2_HEADERS) self.FieldsRead(id, *stream, end);
     if (!end || (stream = self.Find(id)) == nullptr) return 0;
-    if (stream->message_left > 0 || stream->head_bytes > 0) {
-      self.Break(id, *stream, Broken("the stream ended inside a message"));
-    } else if (self.side_ == Side::kClient) {  // over, whatever this side still had to say
+    if (self.side_ == Side::kClient) {  // over, whatever this side still had to say
       if (stream->end.ok()) stream->end = Broken("the stream ended without a status");
       nghttp2_submit_rst_stream(self.session_, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+    } else if (stream->message_left > 0 || stream->head_bytes > 0) {
+      self.Break(id, *stream, Broken("the stream ended inside a message"));
     } else if (!std::exchange(stream->half_closed, true)) {
       self.listener_.OnHalfClose(id);
     }
@@ -164,6 +167,11 @@ struct GrpcSession::Callbacks {
     return 0;
   }
 
+  static int Invalid(nghttp2_session*, const nghttp2_frame*, int error, void* user) {
+    Of(user).fault_ = nghttp2_strerror(error);
+    return 0;
+  }
+
   static int Closed(nghttp2_session*, int32_t id, uint32_t error, void* user) {
     GrpcSession& self = Of(user);
     const auto it = self.streams_.find(id);
@@ -172,13 +180,18 @@ struct GrpcSession::Callbacks {
     if (status.ok() && error != NGHTTP2_NO_ERROR) {
       status = Broken(nghttp2_http2_strerror(error));
     }
+    for (const Stream::Outgoing& left : it->second->outgoing) {
+      self.outgoing_bytes_ -= left.bytes() + kMessageKeepBytes;
+    }
     self.streams_.erase(it);
     self.listener_.OnClosed(id, status);
     return 0;
   }
 
   static ssize_t Send(nghttp2_session*, const uint8_t* data, size_t bytes, int, void* user) {
-    Of(user).Append(std::as_bytes(std::span(data, bytes)));
+    GrpcSession& self = Of(user);
+    if (self.out_bytes_ > kOutBytesMax) return NGHTTP2_ERR_WOULDBLOCK;
+    self.Append(std::as_bytes(std::span(data, bytes)));
     return static_cast<ssize_t>(bytes);
   }
 
@@ -200,6 +213,7 @@ struct GrpcSession::Callbacks {
                       nghttp2_data_source* source, void* user) {
     constexpr size_t kFrameHeadBytes = 9;
     GrpcSession& self = Of(user);
+    if (self.out_bytes_ > kOutBytesMax) return NGHTTP2_ERR_WOULDBLOCK;
     auto& stream = *static_cast<Stream*>(source->ptr);
     self.Append(std::as_bytes(std::span(head, kFrameHeadBytes)));
     const Stream::Outgoing& out = stream.outgoing.front();
@@ -215,9 +229,11 @@ struct GrpcSession::Callbacks {
     if (!payload.empty()) {
       const auto begin = static_cast<size_t>(payload.data() - out.message->payload.data());
       self.out_.push_back({{}, out.message, begin, begin + payload.size()});
+      self.out_bytes_ += payload.size();
     }
     stream.sent += bytes;
     if (stream.sent == out.bytes()) {
+      self.outgoing_bytes_ -= out.bytes() + kMessageKeepBytes;
       stream.outgoing.pop_front();
       stream.sent = 0;
     }
@@ -237,6 +253,7 @@ GrpcSession::GrpcSession(Side side, Listener& listener) : side_(side), listener_
   nghttp2_session_callbacks_set_on_header_callback(calls, Callbacks::Header);
   nghttp2_session_callbacks_set_on_frame_recv_callback(calls, Callbacks::FrameReceived);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(calls, Callbacks::Data);
+  nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(calls, Callbacks::Invalid);
   nghttp2_session_callbacks_set_on_stream_close_callback(calls, Callbacks::Closed);
   nghttp2_session_callbacks_set_send_callback(calls, Callbacks::Send);
   nghttp2_session_callbacks_set_send_data_callback(calls, Callbacks::SendData);
@@ -270,7 +287,9 @@ GrpcSession::Stream* GrpcSession::Find(int32_t stream) {
 absl::Status GrpcSession::Receive(std::span<const std::byte> bytes) {
   const ssize_t taken = nghttp2_session_mem_recv(
       session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  return taken < 0 ? Broken(nghttp2_strerror(static_cast<int>(taken))) : absl::OkStatus();
+  if (taken >= 0) return absl::OkStatus();
+  fault_ = nghttp2_strerror(static_cast<int>(taken));
+  return Broken(fault_.c_str());
 }
 
 bool GrpcSession::over() const {
@@ -329,6 +348,7 @@ void GrpcSession::TakeData(int32_t id, Stream& stream, std::span<const std::byte
 
 void GrpcSession::Break(int32_t id, Stream& stream, absl::Status why) {
   if (!stream.end.ok()) return;
+  fault_ = std::string(why.message());
   stream.end = std::move(why);
   nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id, NGHTTP2_PROTOCOL_ERROR);
 }
@@ -399,6 +419,7 @@ void GrpcSession::Send(int32_t id, OutMessage message) {
   for (size_t i = 1; i < kMessageHeadBytes; ++i) {
     out.head[i] = static_cast<std::byte>(length >> (8 * (kMessageHeadBytes - 1 - i)));
   }
+  outgoing_bytes_ += out.bytes() + kMessageKeepBytes;
   stream->outgoing.push_back(std::move(out));
   nghttp2_session_resume_data(session_, id);
 }
@@ -421,19 +442,22 @@ void GrpcSession::Append(std::span<const std::byte> bytes) {
   Chunk& last = out_.back();
   last.bytes.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   last.end = last.bytes.size();
+  out_bytes_ += bytes.size();
 }
 
-std::span<const iovec> GrpcSession::Out() {
-  nghttp2_session_send(session_);
+absl::StatusOr<std::span<const iovec>> GrpcSession::Out() {
+  const int error = nghttp2_session_send(session_);
+  if (error != 0) return Broken(nghttp2_strerror(error));
   size_t count = 0;
   for (const Chunk& chunk : out_) {
     if (count == iov_.size()) break;
     iov_[count++] = {const_cast<std::byte*>(chunk.data()), chunk.end - chunk.begin};
   }
-  return {iov_.data(), count};
+  return std::span<const iovec>(iov_.data(), count);
 }
 
 void GrpcSession::Sent(size_t bytes) {
+  out_bytes_ -= bytes;
   while (bytes > 0) {
     Chunk& front = out_.front();
     const size_t count = std::min(bytes, front.end - front.begin);

@@ -13,9 +13,10 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "services/transport/buffer_pool.h"
 
 struct nghttp2_session;
@@ -60,6 +61,8 @@ class GrpcSession {
   /// An error ends the connection.
   absl::Status Receive(std::span<const std::byte> bytes);
 
+  /// What the peer did that no peer of ours does, once; empty if nothing.
+  std::string TakeFault() { return std::exchange(fault_, {}); }
   /// Nothing will be read or written any more: one of the two has said goodbye, or spoke no HTTP/2.
   bool over() const;
 
@@ -76,10 +79,12 @@ class GrpcSession {
   void GoAway();
 
   /// What is to be written now, in order; empty if nothing is. Valid until the next call of
-  /// anything.
-  std::span<const iovec> Out();
+  /// anything. An error ends the connection.
+  absl::StatusOr<std::span<const iovec>> Out();
   /// The first so many bytes of it were written.
   void Sent(size_t bytes);
+  /// Memory of what the peer has not taken yet, about.
+  size_t backlog() const { return out_bytes_ + outgoing_bytes_; }
 
  private:
   struct Stream;
@@ -105,6 +110,9 @@ class GrpcSession {
   std::map<int32_t, std::unique_ptr<Stream>> streams_;
   std::deque<Chunk> out_;
   std::array<iovec, 16> iov_;
+  size_t out_bytes_ = 0;  // of out_
+  std::string fault_;
+  size_t outgoing_bytes_ = 0;  // of messages that are not in out_ yet, and of their keeping
 };
 
 }  // namespace expertmesh::transport::internal

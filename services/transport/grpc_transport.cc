@@ -40,7 +40,7 @@ void GrpcTransport::AddPeer(const Peer& peer) {
   StopLink(std::move(old), "replaced by a newer incarnation");
   // A peer is up while all of its streams are.
   struct UpCount {
-    std::mutex mutex;
+    std::recursive_mutex mutex;  // held while the listener is told, which may remove the peer
     size_t up = 0;
   };
   auto count = std::make_shared<UpCount>();
@@ -52,16 +52,12 @@ void GrpcTransport::AddPeer(const Peer& peer) {
         peer, incarnation_, buffers_, reactor_.reactor(),
         [this, count, was_up, name = peer.name, all = link.streams.size()](bool up,
                                                                            const std::string& why) {
-          bool change = false;
-          {
-            std::lock_guard lock(count->mutex);
-            if (*was_up == up) return;
-            const bool before = count->up == all;
-            *was_up = up;
-            count->up += up ? 1 : -1;
-            change = before != (count->up == all);
-          }
-          if (change && listener_) listener_(name, up, why);
+          std::lock_guard lock(count->mutex);
+          if (*was_up == up) return;
+          const bool before = count->up == all;
+          *was_up = up;
+          count->up += up ? 1 : -1;
+          if (before != (count->up == all) && listener_) listener_(name, up, why);
         });
   }
   std::lock_guard lock(mutex_);

@@ -25,9 +25,9 @@ int OrAbort(int fd, const char* what) {
   std::abort();
 }
 
-epoll_event Event(int fd, bool write) {
+epoll_event Event(int fd, bool read, bool write) {
   epoll_event event = {};
-  event.events = EPOLLIN | (write ? EPOLLOUT : 0u);
+  event.events = (read ? EPOLLIN : 0u) | (write ? EPOLLOUT : 0u);
   event.data.fd = fd;
   return event;
 }
@@ -38,7 +38,7 @@ Reactor::Reactor()
     : epoll_(OrAbort(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
       kick_(OrAbort(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
       scratch_(kScratchBytes) {
-  epoll_event event = Event(kick_.get(), false);
+  epoll_event event = Event(kick_.get(), true, false);
   epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, kick_.get(), &event);
 }
 
@@ -47,12 +47,12 @@ void Reactor::Add(int fd, std::shared_ptr<Handler> handler, bool write) {
     std::lock_guard lock(mutex_);
     handlers_[fd] = std::move(handler);
   }
-  epoll_event event = Event(fd, write);
+  epoll_event event = Event(fd, true, write);
   epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
 }
 
-void Reactor::WantWrite(int fd, bool write) {
-  epoll_event event = Event(fd, write);
+void Reactor::Watch(int fd, bool read, bool write) {
+  epoll_event event = Event(fd, read, write);
   epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
 }
 
@@ -66,7 +66,8 @@ void Reactor::At(Clock::time_point time, std::function<void()> work) {
   bool first = false;
   {
     std::lock_guard lock(mutex_);
-    first = works_.emplace(time, std::move(work)) == works_.begin();
+    const auto added = works_.emplace(time, std::move(work));
+    first = added == works_.begin();
   }
   if (first) Kick();  // whoever sleeps has a later one in mind
 }

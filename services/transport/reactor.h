@@ -32,8 +32,8 @@ class Reactor {
 
   /// `fd` stays open until Remove.
   void Add(int fd, std::shared_ptr<Handler> handler, bool write);
-  /// Whether it is also waited for that `fd` takes more.
-  void WantWrite(int fd, bool write);
+  /// What is waited for from now on: that something can be read, or written.
+  void Watch(int fd, bool read, bool write);
   /// Once the polling thread is through with its round, the handler is not called any more.
   void Remove(int fd);
   /// `work` runs on the polling thread, not before `time`.

@@ -20,8 +20,6 @@ namespace {
 using base::Error;
 using base::Reason;
 
-constexpr int kBacklog = 64;
-
 SocketAddress OfPath(const std::string& path) {
   sockaddr_un name = {};
   name.sun_family = AF_UNIX;
@@ -84,6 +82,26 @@ uint16_t PortOf(int fd) {
                    : reinterpret_cast<sockaddr_in&>(bound.storage).sin_port);
 }
 
+// Not valid, with errno, if that cannot be.
+UniqueFd ListenOne(const SocketAddress& where) {
+  UniqueFd fd(socket(where.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return fd;
+  const int on = 1;
+  const int off = 0;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (where.storage.ss_family == AF_INET6) {
+    setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+  }
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&where.storage), where.bytes) == 0 &&
+      listen(fd.get(), SOMAXCONN) == 0) {
+    return fd;
+  }
+  const int error = errno;  // closing may change it
+  fd = UniqueFd();
+  errno = error;
+  return fd;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& address, bool names) {
@@ -92,22 +110,34 @@ absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& address, b
 
 absl::StatusOr<UniqueFd> ListenAt(const std::string& address, std::string& bound) {
   EM_RETURN_IF_ERROR(rpc::PrepareAddress(address));
-  EM_ASSIGN_OR_RETURN(const auto all, Look(address, AI_PASSIVE));
-  const SocketAddress& where = all.front();
-  UniqueFd fd(socket(where.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (!fd.valid() ||
-      bind(fd.get(), reinterpret_cast<const sockaddr*>(&where.storage), where.bytes) != 0 ||
-      listen(fd.get(), kBacklog) != 0) {
+  const auto refuse = [&](const std::string& why) {
     return Error(Reason::kInvalidArgument,
-                 absl::StrCat("cannot listen on ", address, ": ", strerror(errno),
+                 absl::StrCat("cannot listen on ", address, ": ", why,
                               "; is the address taken, or the folder missing?"));
+  };
+  const auto [host, port] = Split(address);
+  std::vector<SocketAddress> candidates;
+  if (host == "0.0.0.0") {  // pods may have addresses of either family, or of one
+    const auto both = Look("[::]:" + port, AI_PASSIVE | AI_NUMERICHOST);
+    if (both.ok()) candidates = *both;
   }
-  bound = where.storage.ss_family == AF_UNIX
-              ? address
-              : absl::StrCat(address.substr(0, address.rfind(':')), ":", PortOf(fd.get()));
-  return fd;
+  const auto named = Look(address, AI_PASSIVE);
+  if (!named.ok()) return refuse(std::string(named.status().message()));
+  candidates.insert(candidates.end(), named->begin(), named->end());
+  int error = 0;
+  for (const SocketAddress& where : candidates) {
+    UniqueFd fd = ListenOne(where);
+    error = errno;
+    if (!fd.valid()) {
+      if (error == EADDRINUSE) break;  // by another process, in one family at least
+      continue;
+    }
+    bound = where.storage.ss_family == AF_UNIX
+                ? address
+                : absl::StrCat(address.substr(0, address.rfind(':')), ":", PortOf(fd.get()));
+    return fd;
+  }
+  return refuse(strerror(error));
 }
 
 UniqueFd Accept(const UniqueFd& listener) {

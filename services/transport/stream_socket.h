@@ -22,8 +22,9 @@ struct SocketAddress {
 /// none.
 absl::StatusOr<std::vector<SocketAddress>> Resolve(const std::string& address, bool names);
 
-/// A socket that listens there, not blocking; `bound` is the address with the port that it got.
-/// Errors as rpc::PrepareAddress, and kInvalidArgument if the address is taken.
+/// A socket that listens there, not blocking, for 0.0.0.0 as for [::] in both families; `bound` is
+/// the address with the port that it got. Errors as rpc::PrepareAddress, and kInvalidArgument if
+/// the address is taken or there is no such name.
 absl::StatusOr<UniqueFd> ListenAt(const std::string& address, std::string& bound);
 /// The next connection, if there is one; not blocking.
 UniqueFd Accept(const UniqueFd& listener);

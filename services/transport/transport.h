@@ -42,8 +42,8 @@ using Completion = std::function<void(absl::StatusOr<CombineFrame>)>;
 /// went down (`why`: the reason); on any thread, one call at a time per peer.
 using PeerListener = std::function<void(const std::string& peer, bool up, const std::string& why)>;
 
-/// Thread-safe. The destructor completes every call in flight with kCancelled and waits for
-/// callbacks.
+/// Thread-safe. The destructor completes every call in flight, with kCancelled or kPeerLost, and
+/// waits for callbacks.
 class Transport {
  public:
   virtual ~Transport() = default;

@@ -64,8 +64,8 @@ class Reader final : public GrpcSession::Listener {
 };
 
 void Drain(GrpcSession& session) {
-  for (auto out = session.Out(); !out.empty(); out = session.Out()) {
-    session.Sent(out.front().iov_len);
+  for (auto out = session.Out(); out.ok() && !out->empty(); out = session.Out()) {
+    session.Sent(out->front().iov_len);
   }
 }
 

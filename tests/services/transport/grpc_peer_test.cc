@@ -2,8 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
-#include <set>
+#include <thread>
 
 #include "expertmesh/expert/v1/expert.grpc.pb.h"
 #include "services/base/status.h"
@@ -136,6 +137,7 @@ TEST(GrpcPeerTest, TheTransportTalksToGrpcsOwnServer) {
   end.header.set_layer(GrpcExperts::kEndAtLayer);
   transport.Submit("e", Purpose::kDecode, std::move(end), log.Done());
   EXPECT_EQ(base::ReasonOf(log.WaitAnswers(21).back().status()), Reason::kPeerLost);
+  log.WaitUp(false);
   log.WaitUp(true);
   transport.Submit("e", Purpose::kDecode, Frame(22, 1), log.Done());
   EXPECT_TRUE(log.WaitAnswers(22).back().ok());
@@ -223,7 +225,63 @@ TEST_F(FrameDoorTest, ANameIsLookedUpAndOneThatIsNoneIsSaid) {
   }
 }
 
-TEST_F(FrameDoorTest, ATakenAddressIsAnError) {
+TEST_F(FrameDoorTest, AStopWaitsForOpenStreamsAndRepliesMayOutliveTheDoor) {
+  std::mutex mutex;
+  std::condition_variable came;
+  std::vector<std::function<void()>> held;
+  FrameDoor::Options options;
+  options.listen = "127.0.0.1:0";
+  options.handler = [&](absl::StatusOr<DispatchFrame> frame, const Reply& reply) {
+    std::lock_guard lock(mutex);
+    held.push_back([header = frame->header, reply] { reply(Ones(header)); });
+    came.notify_all();
+  };
+  auto door = FrameDoor::Start(options);
+  ASSERT_TRUE(door.ok()) << door.status();
+  const auto stub = expert::v1::ExpertService::NewStub(rpc::MakeChannel((*door)->address()));
+  grpc::ClientContext context;
+  const auto stream = stub->Dispatch(&context);
+  for (uint64_t call = 1; call <= 2; ++call) {
+    const DispatchFrame frame = Frame(call, 2000);
+    expert::v1::DispatchRequest request;
+    *request.mutable_header() = frame.header;
+    request.set_payload(frame.payload.data(), frame.payload.size());
+    ASSERT_TRUE(stream->Write(request));
+  }
+  ASSERT_TRUE(stream->WritesDone());
+  {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(came.wait_for(lock, kPatience, [&] { return held.size() == 2; }));
+  }
+  const auto start = std::chrono::steady_clock::now();
+  std::thread stop([&] { (*door)->Stop(2 * kPatience); });
+  for (auto& reply : held) reply();
+  expert::v1::DispatchResponse response;
+  held.clear();
+  EXPECT_TRUE(stream->Read(&response));
+  EXPECT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.payload().size(), 2000 * kHidden * sizeof(float));
+  EXPECT_TRUE(stream->Finish().ok());
+  stop.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, kPatience);
+
+  auto other = FrameDoor::Start(options);
+  ASSERT_TRUE(other.ok()) << other.status();
+  Log log;
+  GrpcTransport transport(1, log.Listener());
+  transport.AddPeer({"held", 0, "", (*other)->address()});
+  log.WaitUp(true);
+  transport.Submit("held", Purpose::kDecode, Frame(3, 1), log.Done());
+  {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(came.wait_for(lock, kPatience, [&] { return held.size() == 1; }));
+  }
+  other->reset();
+  EXPECT_EQ(base::ReasonOf(log.WaitAnswers(1).back().status()), Reason::kPeerLost);
+  held.front()();
+}
+
+TEST_F(FrameDoorTest, AddressesThatCanBeListenedOnAndThoseThatCannot) {
   Start("unix:" + dir_.path() + "/door");
   FrameDoor::Options options;
   options.listen = door_->address();
@@ -231,6 +289,12 @@ TEST_F(FrameDoorTest, ATakenAddressIsAnError) {
   Start("127.0.0.1:0");
   options.listen = door_->address();
   EXPECT_EQ(base::ReasonOf(FrameDoor::Start(options).status()), Reason::kInvalidArgument);
+  Start("0.0.0.0:0");  // both families, where there are two
+  Log log;
+  GrpcTransport transport(1, log.Listener());
+  const std::string port = door_->address().substr(door_->address().rfind(':'));
+  transport.AddPeer({"four", kIncarnation, "", "127.0.0.1" + port});
+  log.WaitUp(true);
   options.listen = "127.0.0.1:70000";
   EXPECT_EQ(base::ReasonOf(FrameDoor::Start(options).status()), Reason::kInvalidArgument);
 }

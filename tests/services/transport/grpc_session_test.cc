@@ -52,8 +52,10 @@ OutMessage Message(const std::string& prefix, size_t payload_bytes, char fill) {
 std::string Drain(GrpcSession& session, size_t most = std::string::npos) {
   std::string all;
   while (all.size() < most) {
-    const std::span<const iovec> out = session.Out();
-    if (out.empty()) break;
+    const auto got = session.Out();
+    EXPECT_TRUE(got.ok()) << got.status();
+    if (!got.ok() || got->empty()) break;
+    const std::span<const iovec> out = *got;
     const size_t count = std::min(out.front().iov_len, most - all.size());
     all.append(static_cast<const char*>(out.front().iov_base), count);
     session.Sent(count);
@@ -180,6 +182,41 @@ TEST_F(GrpcSessionTest, CompressedTooLongAndCutOffMessagesEndTheirStreamAlone) {
   EXPECT_TRUE(at_server_.half_closed.empty());
 }
 
+// Trailers in the middle of an answer, which gRPC's own server never sends.
+TEST_F(GrpcSessionTest, AnAnswerThatIsCutOffEndsItsStream) {
+  const int32_t stream = Open();
+  server_.Accept(stream, {});
+  ASSERT_TRUE(Exchange().first.ok());
+  const std::string cut = DataFrame(stream, std::string("\x00\x00\x00\x00\x09half", 9));
+  ASSERT_TRUE(client_.Receive(std::as_bytes(std::span(cut))).ok());
+  server_.Finish(stream, absl::OkStatus());
+  ASSERT_TRUE(Exchange().first.ok());
+  EXPECT_FALSE(at_client_.closed.at(stream).ok());
+}
+
+// Answers to pings, and messages, of a peer that never reads: the first end the connection, the
+// second are counted.
+TEST_F(GrpcSessionTest, WhatAPeerDoesNotReadIsBounded) {
+  const int32_t stream = Open();
+  server_.Accept(stream, {});
+  ASSERT_TRUE(Exchange().first.ok());
+  for (int i = 0; i < 100; ++i) server_.Send(stream, Message("", 1 << 20, 'm'));
+  EXPECT_GT(server_.backlog(), size_t{100} << 20);
+  ASSERT_TRUE(server_.Out().ok());
+  const std::string ping(
+      "\x00\x00\x08\x06\x00\x00\x00\x00\x00"
+      "12345678",
+      17);
+  absl::Status status;
+  int pings = 0;
+  for (; status.ok() && pings < 100'000; ++pings) {
+    status = server_.Receive(std::as_bytes(std::span(ping)));
+    if (status.ok()) status = server_.Out().status();
+  }
+  EXPECT_EQ(base::ReasonOf(status), Reason::kPeerLost);
+  EXPECT_LT(pings, 100'000);
+}
+
 TEST_F(GrpcSessionTest, WhatIsNotHttp2EndsTheConnection) {
   const std::string http1 = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
   EXPECT_EQ(base::ReasonOf(server_.Receive(std::as_bytes(std::span(http1)))), Reason::kPeerLost);
@@ -191,8 +228,10 @@ TEST_F(GrpcSessionTest, WhatIsNotHttp2EndsTheConnection) {
 
 TEST_F(GrpcSessionTest, FieldsWithoutEndAreRefused) {
   const int32_t stream = client_.Open("/a/B", "localhost", {{"x-long", std::string(60'000, 'l')}});
+  ASSERT_GT(stream, 0);
   Exchange();
   EXPECT_FALSE(at_server_.fields.contains(stream));
+  EXPECT_TRUE(at_client_.closed.contains(stream));
 }
 
 TEST_F(GrpcSessionTest, MessagesForAStreamThatIsOverAreDropped) {
@@ -213,7 +252,7 @@ class GrpcConnectionTest : public testing::Test {
     server_ = std::make_unique<GrpcConnection>(UniqueFd(pair[1]), GrpcSession::Side::kServer, at_);
   }
   absl::Status Turn(GrpcConnection& connection) {
-    absl::Status status = connection.Read(scratch_);
+    absl::Status status = connection.Read(scratch_).status();
     if (status.ok()) status = connection.Flush();
     return status;
   }
@@ -226,11 +265,16 @@ class GrpcConnectionTest : public testing::Test {
 TEST_F(GrpcConnectionTest, ASilentPeerIsAskedAndThenMissed) {
   EXPECT_TRUE(client_->Tick().ok());  // it has just come
   for (int i = 0; i < 3; ++i) {
-    EXPECT_TRUE(client_->Tick().ok());  // asks
+    EXPECT_TRUE(client_->Tick().ok() && client_->Flush().ok());  // asks
     EXPECT_TRUE(Turn(*server_).ok());
     EXPECT_TRUE(Turn(*client_).ok());
     EXPECT_TRUE(client_->Tick().ok());  // was answered
   }
+  EXPECT_TRUE(client_->Tick().ok() && client_->Flush().ok());
+  EXPECT_TRUE(Turn(*server_).ok());
+  EXPECT_TRUE(client_->Tick().ok());  // answered, though nobody has read it yet
+  EXPECT_TRUE(Turn(*client_).ok());
+  EXPECT_TRUE(client_->Tick().ok());
   EXPECT_TRUE(client_->Tick().ok());
   EXPECT_EQ(base::ReasonOf(client_->Tick()), Reason::kPeerLost);
 }
