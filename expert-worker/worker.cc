@@ -75,6 +75,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
       worker->rings_.get());
   EM_ASSIGN_OR_RETURN(worker->server_,
                       rpc::Server::Start({options.listen, &metrics}, {worker->service_.get()}));
+  process.AddStatusSection("frames_address", [frames] { return absl::StrCat("\"", frames, "\""); });
   process.AddStatusSection("experts", [core] { return core->StatusJson(); });
   EM_RETURN_IF_ERROR(process.Announce(worker->server_->address()));
   worker->server_->SetServing(true);
@@ -97,7 +98,12 @@ absl::Status Worker::StartFrames(const WorkerOptions& options, telemetry::Metric
     spdlog::warn("a caller of dispatch frames is refused: {}", why);
     metrics.GetCounter(metric::kBadInput, {{"reason", "FRAME_MALFORMED"}}).Add();
   };
-  EM_ASSIGN_OR_RETURN(frames_, transport::FrameDoor::Start(std::move(frames)));
+  auto door = transport::FrameDoor::Start(std::move(frames));
+  if (!door.ok()) {
+    return base::Error(base::ReasonOf(door.status()),
+                       absl::StrCat("--listen-frames: ", std::string(door.status().message())));
+  }
+  frames_ = *std::move(door);
   spdlog::info("dispatch frames: gRPC {}", frames_->address());
   return absl::OkStatus();
 }

@@ -17,6 +17,12 @@ LinearTask TaskOf(const PackedMatrix& w, const float* x, size_t x_stride, size_t
   return {w.panels, w.dtype, w.inputs, w.outputs, x, x_stride, rows, y, y_stride};
 }
 
+// Of few rows a loop is short and bound by memory, which the cores share unevenly: it is cut finer.
+size_t ChunksPerThread(size_t rows) {
+  constexpr size_t kFewRows = 4;
+  return rows <= kFewRows ? 8 : 4;
+}
+
 // Rows of the Linear that this thread runs; grows to the largest.
 AlignedBytes& QuantisedRows() {
   thread_local AlignedBytes rows;
@@ -33,9 +39,12 @@ void LinearInt8(const Exec& exec, const PackedMatrix& w, const float* x, size_t 
     }
   });
   const size_t work = (kWorkOfReading + rows / 4) * w.inputs * kPanelOutputs;
-  exec.pool.ParallelFor(w.panel_count(), GrainFor(work), [&](size_t begin, size_t end, int) {
-    LinearInt8Rows(exec.kernels, w, records, rows, begin, end, y, y_stride);
-  });
+  exec.pool.ParallelFor(
+      w.panel_count(), GrainFor(work),
+      [&](size_t begin, size_t end, int) {
+        LinearInt8Rows(exec.kernels, w, records, rows, begin, end, y, y_stride);
+      },
+      ChunksPerThread(rows));
 }
 
 }  // namespace
@@ -68,11 +77,12 @@ void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_st
   const LinearTask task = TaskOf(w, x, x_stride, rows, y, y_stride);
   const size_t panels = w.panel_count();
   const size_t items = (panels + kPanelsPerItem - 1) / kPanelsPerItem;
-  exec.pool.ParallelFor(items, GrainFor(rows * w.inputs * kPanelsPerItem * kPanelOutputs),
-                        [&](size_t begin, size_t end, int) {
-                          exec.kernels.linear(task, begin * kPanelsPerItem,
-                                              std::min(end * kPanelsPerItem, panels));
-                        });
+  exec.pool.ParallelFor(
+      items, GrainFor(rows * w.inputs * kPanelsPerItem * kPanelOutputs),
+      [&](size_t begin, size_t end, int) {
+        exec.kernels.linear(task, begin * kPanelsPerItem, std::min(end * kPanelsPerItem, panels));
+      },
+      ChunksPerThread(rows));
 }
 
 }  // namespace expertmesh::model

@@ -15,8 +15,6 @@
 namespace expertmesh::base {
 namespace {
 
-constexpr size_t kChunksPerThread = 4;
-
 // Returns when `value` is not `old` any more: looks first, then sleeps.
 template <class T>
 void AwaitChange(const std::atomic<T>& value, T old, Spinner& spinner) {
@@ -149,7 +147,8 @@ ThreadPool::~ThreadPool() {
   for (std::thread& t : impl_->threads) t.join();
 }
 
-void ThreadPool::ParallelFor(size_t count, size_t grain, const Body& body) {
+void ThreadPool::ParallelFor(size_t count, size_t grain, const Body& body,
+                             size_t chunks_per_thread) {
   if (count == 0) return;
   impl_->BindCaller();
   grain = std::max<size_t>(1, grain);
@@ -158,7 +157,7 @@ void ThreadPool::ParallelFor(size_t count, size_t grain, const Body& body) {
     return;
   }
   Impl& s = *impl_;
-  const size_t most = static_cast<size_t>(threads_) * kChunksPerThread;
+  const size_t most = static_cast<size_t>(threads_) * chunks_per_thread;
   grain = std::max(grain, (count + most - 1) / most);
   const uint32_t chunks = static_cast<uint32_t>((count + grain - 1) / grain);
   s.body.store(&body, std::memory_order_relaxed);

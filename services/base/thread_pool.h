@@ -44,10 +44,12 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  /// Calls body(begin, end, thread) over [0, count) in chunks of at least `grain`; thread is in
-  /// [0, threads()). Returns when all of it is done. `body` must not throw.
+  /// Calls body(begin, end, thread) over [0, count) in chunks of at least `grain`, of which there
+  /// are about `chunks_per_thread`: more of them end closer together where one thread is held up,
+  /// and cost more. thread is in [0, threads()). Returns when all of it is done. `body` must not
+  /// throw.
   using Body = std::function<void(size_t begin, size_t end, int thread)>;
-  void ParallelFor(size_t count, size_t grain, const Body& body);
+  void ParallelFor(size_t count, size_t grain, const Body& body, size_t chunks_per_thread = 4);
 
  private:
   struct Impl;

@@ -38,4 +38,12 @@ grpc::ServerUnaryReactor* ExpertServer::AgreeRing(grpc::CallbackServerContext* c
   return reactor;
 }
 
+grpc::Status ExpertServer::Dispatch(
+    grpc::ServerContext* /*context*/,
+    grpc::ServerReaderWriter<expert::v1::DispatchResponse, expert::v1::DispatchRequest>*
+    /*stream*/) {
+  return rpc::ToGrpcStatus(
+      Error(Reason::kUnsupported, "dispatch frames are served at frames_address of Describe"));
+}
+
 }  // namespace expertmesh::transport

@@ -26,6 +26,10 @@ class ExpertServer final : public expert::v1::ExpertService::WithCallbackMethod_
   grpc::ServerUnaryReactor* AgreeRing(grpc::CallbackServerContext* context,
                                       const expert::v1::AgreeRingRequest* request,
                                       expert::v1::AgreeRingResponse* response) override;
+  /// Says where it is served.
+  grpc::Status Dispatch(grpc::ServerContext* context,
+                        grpc::ServerReaderWriter<expert::v1::DispatchResponse,
+                                                 expert::v1::DispatchRequest>* stream) override;
 
  private:
   const uint64_t incarnation_;

@@ -113,7 +113,8 @@ absl::StatusOr<UniqueFd> ListenAt(const std::string& address, std::string& bound
   const auto refuse = [&](const std::string& why) {
     return Error(Reason::kInvalidArgument,
                  absl::StrCat("cannot listen on ", address, ": ", why,
-                              "; is the address taken, or the folder missing?"));
+                              "; is the address taken, here or by another process, or no "
+                              "address of this host, or the folder missing?"));
   };
   const auto [host, port] = Split(address);
   std::vector<SocketAddress> candidates;
