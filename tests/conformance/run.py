@@ -30,7 +30,7 @@ import pydantic
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "cli"))
 
-from mesh import model as models  # noqa: E402  pylint: disable=wrong-import-position
+from mesh import model as presets  # noqa: E402  pylint: disable=wrong-import-position
 
 INSTANCE = "conformance"
 QUESTION: Any = [{"role": "user", "content": "Explain MoE architecture"}]
@@ -374,7 +374,7 @@ def main() -> int:
     """Up, checks, down."""
     mesh_command = [str(ROOT / "mesh")]
     subprocess.run([*mesh_command, "up", "--name", INSTANCE, "--port", "0", "--detach",
-                    "--no-build", "--no-restart", "--model", str(models.preset("tiny"))],
+                    "--no-build", "--no-restart", "--model", str(presets.preset("tiny"))],
                    check=True, stdout=subprocess.DEVNULL)
     try:
         return 1 if run(Mesh()) else 0
