@@ -133,8 +133,8 @@ void RouterLink::ShowMembersLocked(const router::v1::View& view) {
   }
   for (const auto& [name, address] : addresses_) {
     if (seen.contains(name)) continue;
-    const auto transport =
-        connected_.find(name);  // which may well stand, as when a router restarts
+    // The connection may well stand, as when a router restarts.
+    const auto transport = connected_.find(name);
     const bool up = transport != connected_.end();
     process_.SetPeer({kExpertRole, name, address, up ? "up" : "down", "left the router's view",
                       up ? transport->second : ""});

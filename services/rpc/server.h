@@ -2,8 +2,6 @@
 // keep-alive of the mesh.
 #pragma once
 
-#include <grpcpp/completion_queue.h>
-#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server.h>
 
 #include <chrono>

@@ -17,7 +17,6 @@ using base::Reason;
 constexpr std::chrono::milliseconds kRedialFirst{100};
 constexpr std::chrono::milliseconds kRedialMax{1000};
 constexpr std::chrono::milliseconds kNamesHold{1000};
-constexpr int kReadsPerTurn = 16;  // so that no peer keeps the others waiting
 constexpr std::chrono::milliseconds kConnectTimeout{2000};
 constexpr std::chrono::milliseconds kNamesPoll{10};
 
@@ -240,7 +239,7 @@ absl::Status DispatchStream::ReadLocked(std::span<std::byte> scratch) {
                                            {kExpectedKey, std::to_string(peer_.incarnation)}});
   }
   absl::StatusOr<bool> more = true;
-  for (int reads = 0; more.ok() && *more && reads < kReadsPerTurn; ++reads) {
+  for (int reads = 0; more.ok() && *more && reads < GrpcConnection::kReadsPerTurn; ++reads) {
     more = connection_->Read(scratch);
   }
   absl::Status status = more.status();
@@ -261,8 +260,7 @@ absl::Status DispatchStream::FlushLocked() {
 void DispatchStream::EndSoonLocked() { shutdown(connection_->socket().get(), SHUT_RDWR); }
 
 void DispatchStream::OnFields(int32_t /*stream*/, const Fields& fields) {
-  const auto theirs = fields.find(kIncarnationKey);
-  if (theirs != fields.end() && theirs->second == std::to_string(peer_.incarnation)) {
+  if (FirstOf(fields, kIncarnationKey) == std::to_string(peer_.incarnation)) {
     up_ = true;
     redial_after_ = {};
   } else {

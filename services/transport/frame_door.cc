@@ -22,6 +22,7 @@ namespace expertmesh::transport {
 using base::Error;
 using base::Reason;
 using internal::Fields;
+using internal::FirstOf;
 using internal::GrpcConnection;
 using internal::GrpcSession;
 using internal::Reactor;
@@ -29,16 +30,10 @@ using internal::Reactor;
 namespace {
 
 constexpr std::chrono::milliseconds kAcceptAgainAfter{100};
-constexpr int kRoundsMax = 64;     // of taking in what has arrived, before it is served
-constexpr int kReadsPerTurn = 16;  // of one connection, so that none keeps the others waiting
+constexpr int kRoundsMax = 64;  // of taking in what has arrived, before it is served
 constexpr size_t kFramesPerTurn = 1024;
 // Answers that a caller leaves lying; beyond them nothing more is read from it.
 constexpr size_t kBacklogMax = size_t{128} << 20;
-
-std::string First(const Fields& fields, const char* name) {
-  const auto it = fields.find(name);
-  return it == fields.end() ? "" : it->second;
-}
 
 absl::StatusOr<rpc::Identity> IdentityFrom(const Fields& fields) {
   std::multimap<grpc::string_ref, grpc::string_ref> metadata;
@@ -119,8 +114,8 @@ class FrameDoor::Connection final : public Reactor::Handler,
       std::lock_guard lock(mutex_);
       if (closed_) return;
       absl::StatusOr<bool> more = reads_;
-      for (int reads = 0;
-           more.ok() && *more && reads < kReadsPerTurn && arrived_.size() < kFramesPerTurn;
+      for (int reads = 0; more.ok() && *more && reads < GrpcConnection::kReadsPerTurn &&
+                          arrived_.size() < kFramesPerTurn;
            ++reads) {
         more = connection_.Read(scratch);
       }
@@ -216,16 +211,16 @@ class FrameDoor::Connection final : public Reactor::Handler,
   }
 
   absl::Status Check(const Fields& fields) const {
-    if (First(fields, ":method") != "POST" ||
-        !absl::StartsWith(First(fields, "content-type"), "application/grpc")) {
+    if (FirstOf(fields, ":method") != "POST" ||
+        !absl::StartsWith(FirstOf(fields, "content-type"), "application/grpc")) {
       return Error(Reason::kUnsupported, "only gRPC is spoken at this address");
     }
-    const std::string path = First(fields, ":path");
+    const std::string path = FirstOf(fields, ":path");
     if (path != kDispatchMethod) {
       return Error(Reason::kUnsupported, absl::StrCat(path, " is not served at this address"));
     }
     EM_RETURN_IF_ERROR(IdentityFrom(fields).status());
-    const std::string expected = First(fields, internal::kExpectedKey);
+    const std::string expected = FirstOf(fields, internal::kExpectedKey);
     if (!expected.empty() && expected != std::to_string(door_.options_.incarnation)) {
       return Error(Reason::kPeerLost, "another incarnation of this worker was expected");
     }

@@ -17,6 +17,9 @@ class GrpcConnection {
   /// How often Tick is to be called.
   static constexpr std::chrono::milliseconds kTick{rpc::kKeepaliveTimeoutMs};
 
+  /// How often Read is called in a turn, so that no peer keeps the others waiting.
+  static constexpr int kReadsPerTurn = 16;
+
   GrpcConnection(UniqueFd socket, GrpcSession::Side side, GrpcSession::Listener& listener)
       : socket_(std::move(socket)), session_(side, listener) {}
 

@@ -71,22 +71,22 @@ std::string PercentDecode(std::string_view text) {
   return out;
 }
 
-std::string First(const Fields& fields, const char* name) {
-  const auto it = fields.find(name);
-  return it == fields.end() ? "" : it->second;
-}
-
 absl::Status StatusOf(const Fields& trailers) {
   int code = 0;
-  if (!absl::SimpleAtoi(First(trailers, kStatusKey), &code)) {
+  if (!absl::SimpleAtoi(FirstOf(trailers, kStatusKey), &code)) {
     return Broken("the stream ended without a status");
   }
   if (code < 0 || code > grpc::StatusCode::UNAUTHENTICATED) code = grpc::StatusCode::UNKNOWN;
   return rpc::FromGrpcStatus(grpc::Status(static_cast<grpc::StatusCode>(code),
-                                          PercentDecode(First(trailers, kMessageKey))));
+                                          PercentDecode(FirstOf(trailers, kMessageKey))));
 }
 
 }  // namespace
+
+std::string FirstOf(const Fields& fields, const char* name) {
+  const auto it = fields.find(name);
+  return it == fields.end() ? "" : it->second;
+}
 
 struct GrpcSession::Stream {
   Fields fields;  // of the block of fields that is coming in
@@ -309,7 +309,7 @@ void GrpcSession::FieldsRead(int32_t id, Stream& stream, bool end) {
     if (stream.end.ok()) stream.end = Broken("closed by the peer");
     return;
   }
-  if (!absl::SimpleAtoi(First(stream.fields, ":status"), &http) || http != kOkStatus) {
+  if (!absl::SimpleAtoi(FirstOf(stream.fields, ":status"), &http) || http != kOkStatus) {
     return Break(id, stream, Broken("the peer does not answer as gRPC does"));
   }
   listener_.OnFields(id, stream.fields);

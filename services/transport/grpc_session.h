@@ -27,6 +27,9 @@ namespace expertmesh::transport::internal {
 using Fields = std::multimap<std::string, std::string>;
 using FieldList = std::vector<std::pair<std::string, std::string>>;
 
+/// The first field of that name; "" if there is none.
+std::string FirstOf(const Fields& fields, const char* name);
+
 /// A message on its way out; freed when its last byte is with the socket.
 struct OutMessage {
   std::string prefix;  // the message's bytes before the payload

@@ -18,6 +18,7 @@
 #include "services/transport/inproc.h"
 #include "services/transport/shm_transport.h"
 #include "tests/services/transport/fixed_transport.h"
+#include "tests/services/transport/test_frames.h"
 #include "tests/support/temp_dir.h"
 
 namespace expertmesh::transport {
@@ -227,22 +228,7 @@ class ConformanceTest : public testing::TestWithParam<Backend> {
     server_ = *std::move(server);
   }
   DispatchFrame Frame(uint64_t call, float value, size_t rows = 1) {
-    std::vector<float> data(rows * kHidden, value);
-    std::vector<uint32_t> index, offsets{0};
-    std::vector<uint16_t> experts;
-    std::vector<base::PartialNode> partials;
-    for (uint32_t r = 0; r < rows; ++r) {
-      index.push_back(r);
-      experts.push_back(3);
-      offsets.push_back(r + 1);
-      partials.push_back({r, 0, 3});
-    }
-    DispatchHeader header;
-    header.set_call_id(call);
-    header.add_lane_row_counts(static_cast<uint32_t>(rows));
-    header.add_lane_budgets_us(1u << 30);
-    return BuildDispatch(header, data, kHidden, index, base::Dtype::kF32, offsets, experts,
-                         std::vector<float>(rows, 1.0f), partials, *buffers_);
+    return UniformFrame(call, value, rows, kHidden, *buffers_);
   }
 
   test_support::TempDir dir_;

@@ -13,6 +13,7 @@
 #include "services/rpc/status.h"
 #include "services/transport/frame_door.h"
 #include "services/transport/grpc_transport.h"
+#include "tests/services/transport/test_frames.h"
 #include "tests/support/temp_dir.h"
 
 namespace expertmesh::transport {
@@ -24,23 +25,8 @@ constexpr size_t kHidden = 16;
 constexpr uint64_t kIncarnation = 7;
 
 DispatchFrame Frame(uint64_t call, size_t rows) {
-  auto buffers = std::make_shared<BufferPool>();
-  std::vector<uint32_t> index, offsets{0};
-  std::vector<uint16_t> experts;
-  std::vector<base::PartialNode> partials;
-  for (uint32_t r = 0; r < rows; ++r) {
-    index.push_back(r);
-    experts.push_back(3);
-    offsets.push_back(r + 1);
-    partials.push_back({r, 0, 3});
-  }
-  DispatchHeader header;
-  header.set_call_id(call);
-  header.add_lane_row_counts(static_cast<uint32_t>(rows));
-  header.add_lane_budgets_us(1u << 30);
-  return BuildDispatch(header, std::vector<float>(rows * kHidden, 0.5f), kHidden, index,
-                       base::Dtype::kF32, offsets, experts, std::vector<float>(rows, 1.0f),
-                       partials, *buffers);
+  const auto buffers = std::make_shared<BufferPool>();
+  return UniformFrame(call, 0.5f, rows, kHidden, *buffers);
 }
 
 CombineFrame Ones(const DispatchHeader& of) {
