@@ -24,7 +24,7 @@ namespace expertmesh::model {
 
 /// Counts up with every change of how weights are packed (int8_layout.h, packed_matrix.h) or of the
 /// order in which a model is loaded.
-inline constexpr uint32_t kPackedLayout = 2;
+inline constexpr uint32_t kPackedLayout = 3;
 inline constexpr size_t kPackedAlign = 4096;
 inline constexpr size_t kPackedKeyBytesMax = 4096;
 inline constexpr uint32_t kPackedChunkBytes = uint32_t{4} << 20;

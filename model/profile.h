@@ -13,9 +13,11 @@ using base::Dtype;
 using base::DtypeBytes;
 
 /// `exact-f32`: weights as stored (bf16 widened exactly), f32 rows, f32 KV.
-/// `bf16` (default): weights rounded to bf16, every Linear rounds its input row to bf16 (except the
-/// gate, which is f32 throughout), bf16 rows on the wire (rounded also when nothing is sent), bf16
-/// KV. In both, every dot product is one f32 chain of fused multiply-adds in ascending k.
+/// `bf16` (default): weights rounded to bf16 (fp8 of the file stays in memory as it is and is
+/// rounded when it is used, which gives the same bits: kernels/fp8_layout.h), every Linear rounds
+/// its input row to bf16 (except the gate, which is f32 throughout), bf16 rows on the wire (rounded
+/// also when nothing is sent), bf16 KV. In both, every dot product is one f32 chain of fused
+/// multiply-adds in ascending k.
 /// `int8`: weights of every Linear but the gate and the indexer's weights_proj in int8, groups of
 /// 32 with F16 scales (int4 and fp4 of the file stay as they are), and its input row quantised from
 /// f32 with one scale (kernels/int8_layout.h), in which form it also travels; the rest, and

@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "model/kernels/bf16.h"
+#include "model/kernels/kernel_table.h"
+#include "model/kernels/pack_fp8.h"
 #include "model/kernels/pack_int8.h"
 #include "services/base/status.h"
 
@@ -42,6 +44,7 @@ absl::StatusOr<PackedMatrix> WeightLoader::Stacked(const std::vector<Part>& part
                                                    size_t inputs) const {
   std::vector<StoredMatrix> sources;
   Dtype dtype = Dtype::kBf16;  // the widest of the parts; in the profile int8 that of all, or int8
+  bool fp8 = profile_.weights == Profile::Weights::kBf16;  // all parts stay as they are
   size_t outputs = 0;
   for (const Part& part : parts) {
     EM_ASSIGN_OR_RETURN(StoredMatrix source, checkpoint_.Matrix(part.name, part.outputs, inputs));
@@ -51,9 +54,11 @@ absl::StatusOr<PackedMatrix> WeightLoader::Stacked(const std::vector<Part>& part
     } else if (own != Dtype::kBf16) {
       dtype = own;
     }
+    fp8 = fp8 && outputs % kPanelOutputs == 0 && FitsFp8Panels(source);
     outputs += part.outputs;
     sources.push_back(std::move(source));
   }
+  if (fp8) dtype = Dtype::kFp8;
   EM_ASSIGN_OR_RETURN(PackedMatrix matrix, NewMatrix(outputs, inputs, dtype));
   if (packed_ != nullptr) return matrix;
   size_t at = 0;

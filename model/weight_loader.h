@@ -17,7 +17,8 @@ namespace expertmesh::model {
 /// Source bytes are released after packing, so weights are in memory once. Whatever the stored form
 /// (docs/formats.md §7.6), its exact float32 value is kept in a profile without rounding (as bf16
 /// where it is stored so), and rounded to the nearest bf16, ties to even, in `bf16`; so the bits of
-/// a quantised model are those of the F32 model that holds its decoded values. In `int8` the
+/// a quantised model are those of the F32 model that holds its decoded values. Under `bf16`,
+/// Linears of fp8 stay codes in memory where panels can hold them (pack_fp8.h). In `int8` the
 /// matrices of Linears become int8, or stay int4 or fp4 (pack_int8.h); tables and what is unrounded
 /// are as in `bf16`.
 class WeightLoader {

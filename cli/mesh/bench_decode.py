@@ -13,10 +13,12 @@ from typing import Any
 from mesh import bench_peer, model
 from mesh.bench_run import (
     RESULTS,
+    WARM_UP,
     Options,
     Report,
     Request,
     alternate,
+    alternate_anew,
     decode_rate,
     floor,
     pss_bytes,
@@ -29,8 +31,8 @@ from mesh.bench_run import (
 )
 from mesh.bench_sides import Mesh, Peer
 
-WARM_UP = -1  # number of the round that is not counted
 DISTINCT_STEPS = 8
+INT8_BYTES = 1 + 2 / 32  # of a weight and its part of a group's scale
 PREFILL_TOKENS = 512
 
 
@@ -80,9 +82,12 @@ def best_settings(options: Options, gguf: Path, work: Workload, prefill: bool,
     return max(tried, key=lambda one: one["rate"])["settings"], tried
 
 
-def step_bytes(shown: dict[str, Any], distinct: float) -> float:
-    """Weight bytes that a decode step reads, as the directory stores them."""
+def step_bytes(profile: str, shown: dict[str, Any], distinct: float) -> float:
+    """Weight bytes that a decode step reads: as the directory stores them, but for a head that
+    int8 packs into eight bits."""
     parts = {name: part["bytes"] for name, part in shown["parts"].items()}
+    if profile == "int8":
+        parts["head"] = min(parts["head"], shown["parts"]["head"]["parameters"] * INT8_BYTES)
     routed = parts.pop("routed_experts")
     unread = parts.pop("embedding", 0) + parts.pop("engram_tables", 0)
     del unread  # looked up by row
@@ -141,7 +146,7 @@ def against_peer(name: str, options: Options, lane_counts: tuple[int, ...], limi
             if gguf is not None:
                 row[f"{transport}/peer"] = ratio(figures, transport, "peer")
             row[f"{transport}_read_share"] = ratio(figures, transport, "floor") * \
-                step_bytes(shown, distinct) / lanes
+                step_bytes(options.profile, shown, distinct) / lanes
         report.add(**row)
     report.finish()
 
@@ -215,16 +220,17 @@ def mesh_tax(options: Options) -> None:
     for count in options.lanes or ((1,) if options.quick else (1, 16)):
         work = Workload(options, shown, count)
         row: dict[str, Any] = {"lanes": count}
-        with ExitStack() as stack:
+
+        def start(stack: ExitStack, work: Workload = work) -> dict[str, Any]:
             sides = {}
             for transport in ("inproc", *options.transports):
                 mesh = stack.enter_context(Mesh(transport, options, directory, transport,
-                                                flags=batch_flags(count)))
-                sides[transport] = lambda number, mesh=mesh, work=work: decode_rate(
+                                                flags=batch_flags(work.lanes)))
+                sides[transport] = lambda number, mesh=mesh: decode_rate(
                     mesh.play(work.requests(number)))
-            for side in sides.values():
-                side(WARM_UP)
-            figures = alternate(sides, options.rounds)
+            return sides
+
+        figures = alternate_anew(start, options.rounds)
         for side, rates in figures.items():
             row[f"{side}_tok_s"] = statistics.median(rates)
         for transport in options.transports:

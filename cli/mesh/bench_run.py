@@ -9,7 +9,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from mesh.errors import MeshError
 RESULTS = ROOT / "build" / "bench"
 ROUNDS = 5
 QUICK_ROUNDS = 1
+WARM_UP = -1  # number of the round that is not counted
 PROMPT, STEPS = 128, 128
 QUICK_PROMPT, QUICK_STEPS = 32, 24
 
@@ -111,12 +114,31 @@ def time_to_first_token_s(answer: dict[str, Any]) -> float:
 def alternate(sides: Mapping[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
     """Runs every side once a round, each time in the next order; each gets the round's number."""
     figures: dict[str, list[float]] = {name: [] for name in sides}
-    names = list(sides)
     for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            figures[name].append(sides[name](number))
-            say(f"round {number + 1} of {rounds}: {name} {figures[name][-1]:.4g}")
+        play_round(sides, number, rounds, figures)
     return figures
+
+
+def alternate_anew(start: Callable[[ExitStack], Mapping[str, Callable[[int], float]]],
+                   rounds: int) -> dict[str, list[float]]:
+    """The same, with sides that are started for every round: two starts of the same processes
+    differ by more than two rounds of one start. Each has a round that does not count first."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    for number in range(rounds):
+        with ExitStack() as stack:
+            sides = start(stack)
+            for side in sides.values():
+                side(WARM_UP)
+            play_round(sides, number, rounds, figures)
+    return figures
+
+
+def play_round(sides: Mapping[str, Callable[[int], float]], number: int, rounds: int,
+               figures: dict[str, list[float]]) -> None:
+    """One round of `rounds`."""
+    for name in sides if number % 2 == 0 else reversed(list(sides)):
+        figures[name].append(sides[name](number))
+        say(f"round {number + 1} of {rounds}: {name} {figures[name][-1]:.4g}")
 
 
 def ratio(figures: dict[str, list[float]], ours: str, theirs: str) -> float:

@@ -161,6 +161,11 @@ std::string FormatName(const MatrixFormat& format) {
   return absl::StrCat(name, " ", format.block_rows, "x", format.block_columns);
 }
 
+void DecodeScales(const StoredMatrix& matrix, uint64_t row, float* out) {
+  const uint64_t blocks = matrix.format.ScaleColumns(matrix.columns);
+  for (uint64_t block = 0; block < blocks; ++block) out[block] = ScaleAt(matrix, row, block);
+}
+
 absl::Status DecodeRows(const StoredMatrix& m, uint64_t row_begin, uint64_t row_count, float* out) {
   const uint64_t row_bytes = m.format.RowBytes(m.columns);
   for (uint64_t row = row_begin; row < row_begin + row_count; ++row, out += m.columns) {

@@ -62,5 +62,8 @@ struct StoredMatrix {
 /// they are.
 absl::Status DecodeRows(const StoredMatrix& matrix, uint64_t row_begin, uint64_t row_count,
                         float* out);
+/// The scales of a row's blocks into out [ScaleColumns(columns)], 1 without scales; they may be no
+/// numbers.
+void DecodeScales(const StoredMatrix& matrix, uint64_t row, float* out);
 
 }  // namespace expertmesh::model

@@ -21,7 +21,8 @@ inline constexpr float kInt8AmaxMin = 0x1p-100f;  // rows below it would have no
 
 /// y[row][o] = Σ_k w[o][k] · x[row][k] for the outputs of some panels.
 struct LinearTask {
-  const std::byte* panels = nullptr;  // [ceil(outputs/16)][inputs][16] of dtype, 64-aligned
+  const std::byte* panels = nullptr;  // [ceil(outputs/16)][inputs][16] of dtype, 64-aligned; or
+                                      // those of fp8_layout.h
   Dtype dtype = Dtype::kF32;
   size_t inputs = 0;
   size_t outputs = 0;
@@ -75,6 +76,8 @@ struct IndexTask {
 struct KernelTable {
   std::string_view isa;  // "avx512", "avx2", "baseline"
   void (*linear)(const LinearTask& task, size_t panel_begin, size_t panel_end);
+  /// The same over fp8 panels (fp8_layout.h), for the bits of weights rounded to bf16.
+  void (*linear_fp8)(const LinearTask& task, size_t panel_begin, size_t panel_end);
   void (*linear_int8)(const Int8LinearTask& task, size_t panel_begin, size_t panel_end);
   /// record [Int8RowBytes(n)] = x, quantised: scale = amax / 127, codes = x · (127 / amax) to
   /// nearest even. A row below kInt8AmaxMin is all zeros; the scale of one that is not finite is

@@ -8,6 +8,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     "${em_kernel_common};-march=x86-64-v4;-mprefer-vector-width=512;${em_quiet}")
   set_source_files_properties(kernels/cpu/avx512_vnni.cc PROPERTIES COMPILE_OPTIONS
     "${em_kernel_common};-march=x86-64-v4;-mavx512vnni;-mprefer-vector-width=512;${em_quiet}")
+  set_source_files_properties(kernels/cpu/avx512_vbmi.cc PROPERTIES COMPILE_OPTIONS
+    "${em_kernel_common};-march=x86-64-v4;-mavx512vbmi;-mprefer-vector-width=512;${em_quiet}")
   set_source_files_properties(kernels/cpu/avx2.cc PROPERTIES COMPILE_OPTIONS
     "${em_kernel_common};-march=x86-64-v3")
 endif()

@@ -17,6 +17,10 @@ LinearTask TaskOf(const PackedMatrix& w, const float* x, size_t x_stride, size_t
   return {w.panels, w.dtype, w.inputs, w.outputs, x, x_stride, rows, y, y_stride};
 }
 
+void RunPanels(const KernelTable& kernels, const LinearTask& task, size_t begin, size_t end) {
+  (task.dtype == Dtype::kFp8 ? kernels.linear_fp8 : kernels.linear)(task, begin, end);
+}
+
 // Of few rows a loop is short and bound by memory, which the cores share unevenly: it is cut finer.
 size_t ChunksPerThread(size_t rows) {
   constexpr size_t kFewRows = 4;
@@ -67,7 +71,7 @@ void LinearRows(const KernelTable& kernels, const PackedMatrix& w, const float* 
     }
     return LinearInt8Rows(kernels, w, records, rows, 0, w.panel_count(), y, y_stride);
   }
-  kernels.linear(TaskOf(w, x, x_stride, rows, y, y_stride), 0, w.panel_count());
+  RunPanels(kernels, TaskOf(w, x, x_stride, rows, y, y_stride), 0, w.panel_count());
 }
 
 void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_stride, size_t rows,
@@ -80,7 +84,8 @@ void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_st
   exec.pool.ParallelFor(
       items, GrainFor(rows * w.inputs * kPanelsPerItem * kPanelOutputs),
       [&](size_t begin, size_t end, int) {
-        exec.kernels.linear(task, begin * kPanelsPerItem, std::min(end * kPanelsPerItem, panels));
+        RunPanels(exec.kernels, task, begin * kPanelsPerItem,
+                  std::min(end * kPanelsPerItem, panels));
       },
       ChunksPerThread(rows));
 }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "model/kernels/bf16.h"
+#include "model/kernels/pack_fp8.h"
 #include "model/kernels/pack_int8.h"
 #include "services/base/status.h"
 
@@ -111,6 +112,7 @@ PackedMatrix WeightArena::NewMatrix(size_t outputs, size_t inputs, Dtype dtype) 
 absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
                       size_t output_begin) {
   if (IsInt8Weight(to.dtype)) return PackInt8Rows(from, row_begin, rows, to, output_begin);
+  if (to.dtype == Dtype::kFp8) return PackFp8Rows(from, row_begin, rows, to, output_begin);
   std::vector<float> row(to.inputs);
   for (size_t r = 0; r < rows; ++r) {
     EM_RETURN_IF_ERROR(DecodeRows(from, row_begin + r, 1, row.data()));

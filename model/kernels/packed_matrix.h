@@ -1,6 +1,7 @@
 // Weights of a Linear in panels of sixteen outputs, [ceil(outputs/16)][inputs][16], so that a
 // kernel reads memory in order and keeps one output per lane. One row and many rows share this
-// layout. Panels of int8 weights have a layout of their own (int8_layout.h).
+// layout. Panels of int8 and of fp8 weights have layouts of their own (int8_layout.h,
+// fp8_layout.h).
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "model/formats/stored_matrix.h"
+#include "model/kernels/fp8_layout.h"
 #include "model/kernels/int8_layout.h"
 #include "model/profile.h"
 
@@ -25,6 +27,7 @@ struct PackedMatrix {
 
   size_t panel_count() const { return (outputs + 15) / 16; }
   size_t panel_bytes() const {
+    if (dtype == Dtype::kFp8) return Fp8PanelBytes(inputs);
     return IsInt8Weight(dtype) ? Int8PanelBytes(dtype, inputs) : 16 * inputs * DtypeBytes(dtype);
   }
   size_t bytes() const { return panel_count() * panel_bytes(); }
@@ -67,7 +70,7 @@ class WeightArena {
 
 /// Rows [row_begin, row_begin + rows) of a matrix [.., to.inputs] in any stored form become outputs
 /// [output_begin, …) of `to`: decoded to float32 (DecodeRows, whose errors these are), then kept or
-/// rounded to nearest even; for int8 and four bits see pack_int8.h.
+/// rounded to nearest even; for int8 and four bits see pack_int8.h, for fp8 pack_fp8.h.
 absl::Status PackRows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
                       size_t output_begin);
 /// The transpose: rows [row_begin, row_begin + to.inputs) of a matrix [.., to.outputs] become the

@@ -233,6 +233,7 @@ int main(int argc, char** argv) {
   timed(RegisterBenchmark("linear_bf16", BM_Linear, Dtype::kBf16, "bf16"),
         {1, 2, 4, 8, 16, 64, 512});
   timed(RegisterBenchmark("linear_f32", BM_Linear, Dtype::kF32, "exact-f32"), {1, 16, 512});
+  timed(RegisterBenchmark("linear_fp8", BM_Linear, Dtype::kFp8, "bf16"), {1, 4, 16, 64, 512});
   timed(RegisterBenchmark("linear_int4", BM_Linear, Dtype::kInt4, "int8"), {1, 4, 16, 64, 512});
   timed(RegisterBenchmark("linear_fp4", BM_Linear, Dtype::kFp4, "int8"), {1, 4, 16, 64, 512});
   timed(RegisterBenchmark("experts_int8", BM_Experts, Dtype::kInt8, "int8", "bf16"),
@@ -242,6 +243,7 @@ int main(int argc, char** argv) {
   timed(RegisterBenchmark("experts_fp4", BM_Experts, Dtype::kFp4, "int8", "fp4"),
         {1, 4, 16, 64, 512});
   timed(RegisterBenchmark("experts_bf16", BM_Experts, Dtype::kBf16, "bf16", "bf16"), {1, 16, 512});
+  timed(RegisterBenchmark("experts_fp8", BM_Experts, Dtype::kFp8, "bf16", "fp8-128"), {1, 16, 512});
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
   return 0;

@@ -53,7 +53,9 @@ class WorkloadTest(unittest.TestCase):
     def test_weights_of_a_step(self) -> None:
         shown = {"experts": 64, "parts": {"embedding": {"bytes": 1000}, "head": {"bytes": 10},
                                           "mla": {"bytes": 5}, "routed_experts": {"bytes": 640}}}
-        self.assertEqual(bench_decode.step_bytes(shown, 16), 10 + 5 + 160)
+        self.assertEqual(bench_decode.step_bytes("bf16", shown, 16), 10 + 5 + 160)
+        shown["parts"]["head"]["parameters"] = 4  # int8 packs it
+        self.assertEqual(bench_decode.step_bytes("int8", shown, 16), 4 * 1.0625 + 5 + 160)
 
 
 class AlternateTest(unittest.TestCase):
@@ -70,6 +72,21 @@ class AlternateTest(unittest.TestCase):
                                           3)
         self.assertEqual(order, ["a", "b", "b", "a", "a", "b"])
         self.assertEqual(bench_run.ratio(figures, "a", "b"), 2)  # of 2, 3 and 1
+
+    def test_sides_that_are_started_for_every_round(self) -> None:
+        order: list[str] = []
+
+        def start(stack: contextlib.ExitStack) -> dict[str, bench_run.Callable[[int], float]]:
+            order.append("start")
+            stack.callback(order.append, "stop")
+            return {name: lambda number, name=name: (order.append(f"{name}{number}"), number)[1]
+                    for name in "ab"}
+
+        with contextlib.redirect_stderr(io.StringIO()):
+            figures = bench_run.alternate_anew(start, 2)
+        self.assertEqual(order, ["start", "a-1", "b-1", "a0", "b0", "stop",
+                                 "start", "a-1", "b-1", "b1", "a1", "stop"])
+        self.assertEqual(figures, {"a": [0, 1], "b": [0, 1]})
 
     def test_a_report_is_a_table_and_one_line_of_json(self) -> None:
         report = bench_run.Report("some", bench_run.Options())

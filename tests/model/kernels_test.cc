@@ -1,4 +1,5 @@
 // Every instruction set against the scalar reference, in bits, over random and awkward shapes.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -12,6 +13,7 @@
 #include "model/kernels/kernel_table.h"
 #include "model/kernels/linear.h"
 #include "model/kernels/math.h"
+#include "model/kernels/pack_fp8.h"
 #include "model/kernels/reference/reference_kernels.h"
 
 namespace expertmesh::model {
@@ -75,6 +77,84 @@ TEST_P(KernelTest, LinearEqualsTheScalarChain) {
       }
     }
   }
+}
+
+// fp8 values and scales; the scales of every exponent that panels take, of both signs and none.
+struct Fp8Matrix {
+  std::vector<std::byte> codes;
+  std::vector<float> scales;
+  StoredMatrix view;
+
+  Fp8Matrix(size_t rows, size_t columns, size_t block, uint64_t seed) {
+    std::mt19937_64 random(seed);
+    codes.resize(rows * columns);
+    for (std::byte& code : codes) {
+      code = static_cast<std::byte>(random());
+      if ((code & std::byte{0x7F}) == std::byte{0x7F}) code = std::byte{0x80};
+    }
+    MatrixFormat format{ValueFormat::kE4m3, ScaleFormat::kF32, block, block};
+    scales.resize(format.ScaleRows(rows) * format.ScaleColumns(columns));
+    for (float& scale : scales) {
+      scale = std::ldexp(1.0f + static_cast<float>(random() % 1000) / 1000.0f,
+                         -static_cast<int>(random() % 120) + 5);
+      if (random() % 8 == 0) scale = -scale;
+      if (random() % 16 == 0) scale = random() % 2 == 0 ? 0.0f : 1e-42f;
+    }
+    view = {"w", "test", format, rows, columns, codes, std::as_bytes(std::span(scales))};
+  }
+};
+
+TEST_P(KernelTest, Fp8PanelsGiveTheBitsOfWeightsRoundedToBf16) {
+  const Shape shapes[] = {{1, 1, 1},     {1, 64, 16},  {1, 77, 83},  {2, 5, 31},
+                          {3, 40, 100},  {1, 300, 64}, {7, 128, 17}, {8, 96, 48},
+                          {9, 200, 129}, {13, 7, 15},  {16, 64, 64}, {65, 130, 33}};
+  for (const size_t block : {32, 128}) {
+    for (const Shape& s : shapes) {
+      SCOPED_TRACE(testing::Message()
+                   << s.rows << " x " << s.inputs << " x " << s.outputs << ", blocks of " << block);
+      const Fp8Matrix w(s.outputs, s.inputs, block, s.rows + block);
+      ASSERT_TRUE(FitsFp8Panels(w.view));
+      const std::vector<float> x = Random(s.rows * s.inputs, 2);
+      WeightArena arena;
+      PackedMatrix bf16 = arena.NewMatrix(s.outputs, s.inputs, Dtype::kBf16);
+      PackedMatrix fp8 = arena.NewMatrix(s.outputs, s.inputs, Dtype::kFp8);
+      ASSERT_TRUE(PackRows(w.view, 0, s.outputs, bf16, 0).ok());
+      ASSERT_TRUE(PackRows(w.view, 0, s.outputs, fp8, 0).ok());
+      constexpr float kUntouched = 12345.0f;
+      const size_t stride = s.outputs + 3;
+      std::vector<float> expected(s.rows * stride, kUntouched);
+      std::vector<float> y(s.rows * stride, kUntouched);
+      LinearRows(kernels(), bf16, x.data(), s.inputs, s.rows, expected.data(), stride);
+      LinearRows(kernels(), fp8, x.data(), s.inputs, s.rows, y.data(), stride);
+      EXPECT_EQ(Bits(y), Bits(expected));
+    }
+  }
+}
+
+TEST(Fp8PanelsTest, TakeWhatTheLayoutCanHold) {
+  const Fp8Matrix w(64, 96, 32, 1);
+  EXPECT_TRUE(FitsFp8Panels(w.view));
+  EXPECT_FALSE(FitsFp8Panels(w.view, 8)) << "a panel would have outputs of two blocks";
+  StoredMatrix narrow = w.view;
+  narrow.format.block_columns = 16;
+  EXPECT_FALSE(FitsFp8Panels(narrow));
+  for (const float bad : {128.0f, -1e30f, std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()}) {
+    Fp8Matrix other(64, 96, 32, 1);
+    other.scales.back() = bad;
+    EXPECT_FALSE(FitsFp8Panels(other.view)) << bad;
+  }
+  const std::vector<float> plain = Random(64, 1);
+  EXPECT_FALSE(FitsFp8Panels(ViewOf(plain, 4)));
+}
+
+TEST(Fp8PanelsTest, ANaNCodeIsABadCheckpoint) {
+  Fp8Matrix w(32, 32, 32, 1);
+  w.codes[40] = std::byte{0x7F};
+  WeightArena arena;
+  PackedMatrix packed = arena.NewMatrix(32, 32, Dtype::kFp8);
+  const absl::Status status = PackRows(w.view, 0, 32, packed, 0);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("element [1, 8]"));
 }
 
 TEST_P(KernelTest, NoRowsWriteNothing) {

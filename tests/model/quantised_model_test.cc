@@ -137,6 +137,22 @@ TEST_P(QuantisedModelTest, AnotherStorageIsAnotherRevision) {
   EXPECT_NE(*(*decoded)->Revision(), *(*quantised)->Revision());
 }
 
+// In the profile bf16 fp8 stays in eight bits, with the bits of bf16.
+TEST(Fp8Test, StaysInEightBits) {
+  const TempDir dir;
+  Config config = AwkwardConfig();
+  config.hidden_size = 160;
+  config.moe_intermediate_size = 96;
+  test_support::WriteTinyModel(dir / "f32", config);
+  Convert(dir / "f32", dir / "fp8", TargetFormat::kFp8Block128);
+  Convert(dir / "fp8", dir / "decoded", TargetFormat::kF32);
+  const auto bytes = [](const std::string& directory) {
+    return static_cast<double>(LoadExperts(directory, "bf16", {{0, 24}})->weight_bytes());
+  };
+  EXPECT_NEAR(bytes(dir / "fp8") / bytes(dir / "decoded"), 0.5 * (1 + 4.0 / 128), 0.02);
+  EXPECT_TRUE(Logits(dir / "fp8", "bf16") == Logits(dir / "decoded", "bf16"));
+}
+
 // Overwrites the first scale of one expert with a NaN, in whatever form it stands.
 void SpoilExpert(const std::string& directory, uint32_t expert) {
   const auto checkpoint = Checkpoint::Open(directory);

@@ -9,7 +9,8 @@ namespace expertmesh::model {
 
 const KernelTable& Avx512Kernels() {
   static const KernelTable kTable = MakeTable(
-      "avx512", __builtin_cpu_supports("avx512vnni") ? LinearInt8Vnni : Avx2Kernels().linear_int8);
+      "avx512", __builtin_cpu_supports("avx512vbmi") ? LinearFp8Vbmi : Avx2Kernels().linear_fp8,
+      __builtin_cpu_supports("avx512vnni") ? LinearInt8Vnni : Avx2Kernels().linear_int8);
   return kTable;
 }
 

@@ -9,6 +9,7 @@
 #include "model/kernels/bf16.h"
 #include "model/kernels/cpu/attend_bodies.h"
 #include "model/kernels/cpu/index_bodies.h"
+#include "model/kernels/cpu/linear_bodies.h"
 #include "model/kernels/cpu/transpose_bodies.h"
 #include "model/kernels/int8_layout.h"
 #include "model/kernels/kernel_table.h"
@@ -29,81 +30,9 @@ inline Real TreeOf16(const Real* partial) {
 // ---- Linear
 // -------------------------------------------------------------------------------------------
 
-// MR rows × NP panels: one chain per output in ascending k.
-template <int MR, int NP, class W>
-inline void LinearBlock(const LinearTask& t, const W* panels, size_t first_panel, const float* x,
-                        float* y) {
-  F16 acc[MR][NP];
-  for (int m = 0; m < MR; ++m) {
-    for (int p = 0; p < NP; ++p) acc[m][p] = Zero();
-  }
-  const size_t panel_size = t.inputs * kPanelOutputs;
-  for (size_t k = 0; k < t.inputs; ++k) {
-    F16 w[NP];
-    for (int p = 0; p < NP; ++p) w[p] = Load(panels + p * panel_size + k * kPanelOutputs);
-    for (int m = 0; m < MR; ++m) {
-      const F16 b = Broadcast(x[m * t.x_stride + k]);
-      for (int p = 0; p < NP; ++p) acc[m][p] = Fma(w[p], b, acc[m][p]);
-    }
-  }
-  for (int p = 0; p < NP; ++p) {
-    const size_t output = (first_panel + p) * kPanelOutputs;
-    const size_t width = t.outputs - output < kPanelOutputs ? t.outputs - output : kPanelOutputs;
-    for (int m = 0; m < MR; ++m) {
-      float* out = y + m * t.y_stride + output;
-      if (width == kPanelOutputs) {
-        Store(out, acc[m][p]);
-      } else {
-        float lanes[kPanelOutputs];
-        Store(lanes, acc[m][p]);
-        for (size_t i = 0; i < width; ++i) out[i] = lanes[i];
-      }
-    }
-  }
-}
-
-template <int NP, int MR, class W>
-inline void LinearTail(const LinearTask& t, const W* panels, size_t panel, size_t row) {
-  if constexpr (MR > 0) {
-    if (t.rows - row == MR) {
-      LinearBlock<MR, NP>(t, panels, panel, t.x + row * t.x_stride, t.y + row * t.y_stride);
-    } else {
-      LinearTail<NP, MR - 1>(t, panels, panel, row);
-    }
-  }
-}
-
-// All rows of NP panels; the panels stay in cache while the rows pass.
-template <int NP, class W>
-inline void LinearPanels(const LinearTask& t, size_t panel) {
-  const W* panels = reinterpret_cast<const W*>(t.panels) + panel * t.inputs * kPanelOutputs;
-  size_t row = 0;
-  for (; t.rows - row >= size_t{kRowBlock}; row += kRowBlock) {
-    LinearBlock<kRowBlock, NP>(t, panels, panel, t.x + row * t.x_stride, t.y + row * t.y_stride);
-  }
-  LinearTail<NP, kRowBlock - 1>(t, panels, panel, row);
-}
-
-template <class W>
-inline void LinearOf(const LinearTask& t, size_t begin, size_t end) {
-  size_t panel = begin;
-  if (t.rows == 1) {  // enough independent chains to hide the latency of the multiply-add
-    for (; end - panel >= 4; panel += 4) {
-      const W* panels = reinterpret_cast<const W*>(t.panels) + panel * t.inputs * kPanelOutputs;
-      LinearBlock<1, 4>(t, panels, panel, t.x, t.y);
-    }
-  }
-  for (; end - panel >= size_t{kPanelBlock}; panel += kPanelBlock)
-    LinearPanels<kPanelBlock, W>(t, panel);
-  for (; panel < end; ++panel) LinearPanels<1, W>(t, panel);
-}
-
 void Linear(const LinearTask& task, size_t begin, size_t end) {
-  if (task.dtype == Dtype::kBf16) {
-    LinearOf<uint16_t>(task, begin, end);
-  } else {
-    LinearOf<float>(task, begin, end);
-  }
+  if (task.dtype == Dtype::kBf16) return LinearOf<uint16_t>(task, begin, end);
+  LinearOf<float>(task, begin, end);
 }
 
 // ---- Element-wise and norms
@@ -227,10 +156,11 @@ double ExpWeights(const float* x, float top, float temperature, size_t n, float*
   return TreeOf16(partial);
 }
 
-constexpr KernelTable MakeTable(std::string_view isa, decltype(KernelTable::linear_int8) int8) {
-  return {isa,           Linear,  int8,      QuantiseRow, RmsNorm,      SiluMul,       RoundToBf16,
-          WidenFromBf16, AddRows, ScaleRow,  Transpose,   AttendScores, AttendWeights, AttendValues,
-          IndexScores,   Dot,     AddScaled, Largest,     ExpWeights};
+constexpr KernelTable MakeTable(std::string_view isa, decltype(KernelTable::linear_fp8) fp8,
+                                decltype(KernelTable::linear_int8) int8) {
+  return {isa,          Linear,        fp8,     int8,      QuantiseRow, RmsNorm,      SiluMul,
+          RoundToBf16,  WidenFromBf16, AddRows, ScaleRow,  Transpose,   AttendScores, AttendWeights,
+          AttendValues, IndexScores,   Dot,     AddScaled, Largest,     ExpWeights};
 }
 
 }  // namespace

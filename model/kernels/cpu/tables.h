@@ -12,6 +12,8 @@ const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();
 /// KernelTable::linear_int8 for AVX-512 with VNNI, which not every CPU with AVX-512 has.
 void LinearInt8Vnni(const Int8LinearTask& task, size_t panel_begin, size_t panel_end);
+/// KernelTable::linear_fp8 for AVX-512 with VBMI, as above.
+void LinearFp8Vbmi(const LinearTask& task, size_t panel_begin, size_t panel_end);
 #endif
 
 }  // namespace expertmesh::model
