@@ -66,15 +66,16 @@ void AddLinear(const KernelTable& kernels, Dtype dtype, OutputHash& hash) {
   }
 }
 
-// With weights that were stored in this form.
-void AddLinearInt8(const KernelTable& kernels, const MatrixFormat& format, OutputHash& hash) {
+// With weights that were stored in this form, as panels of that type.
+void AddStoredLinear(const KernelTable& kernels, const MatrixFormat& format, Dtype dtype,
+                     OutputHash& hash) {
   constexpr size_t kInputs = 77;
   constexpr size_t kOutputs = 83;
   const std::vector<float> weights = FixedInput(10, kOutputs * kInputs);
   std::vector<std::byte> values(kOutputs * format.RowBytes(kInputs));
   std::vector<std::byte> scales(format.ScaleRows(kOutputs) * format.ScaleRowBytes(kInputs));
   WeightArena arena;
-  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Int8WeightDtype(format));
+  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, dtype);
   const StoredMatrix stored = {"", "", format, kOutputs, kInputs, values, scales};
   if (!EncodeRows(format, weights.data(), kOutputs, kInputs, values.data(), scales.data()).ok() ||
       !PackRows(stored, 0, kOutputs, packed, 0).ok()) {
@@ -195,8 +196,12 @@ std::string Fingerprint(const Profile& profile, const KernelTable& kernels) {
          {MatrixFormat{ValueFormat::kInt8, ScaleFormat::kF16, 1, kInt8Group},
           MatrixFormat{ValueFormat::kInt4, ScaleFormat::kF16, 1, kInt8Group},
           MatrixFormat{ValueFormat::kE2m1, ScaleFormat::kE8m0, 1, kFp4Block}}) {
-      AddLinearInt8(kernels, format, hash);
+      AddStoredLinear(kernels, format, Int8WeightDtype(format), hash);
     }
+  }
+  if (profile.weights == Profile::Weights::kBf16) {
+    const MatrixFormat fp8 = {ValueFormat::kE4m3, ScaleFormat::kF32, 128, 128};
+    AddStoredLinear(kernels, fp8, Dtype::kFp8, hash);
   }
   AddAttend(kernels, profile.kv, hash);
   AddIndexScores(kernels, profile.kv, hash);

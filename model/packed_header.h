@@ -22,8 +22,8 @@
 
 namespace expertmesh::model {
 
-/// Counts up with every change of how weights are packed (int8_layout.h, packed_matrix.h) or of the
-/// order in which a model is loaded.
+/// Counts up with every change of how weights are packed (int8_layout.h, fp8_layout.h,
+/// packed_matrix.h) or of the order in which a model is loaded.
 inline constexpr uint32_t kPackedLayout = 3;
 inline constexpr size_t kPackedAlign = 4096;
 inline constexpr size_t kPackedKeyBytesMax = 4096;

@@ -60,10 +60,11 @@ absl::StatusOr<PackedMatrix> WeightLoader::Stacked(const std::vector<Part>& part
   }
   if (fp8) dtype = Dtype::kFp8;
   EM_ASSIGN_OR_RETURN(PackedMatrix matrix, NewMatrix(outputs, inputs, dtype));
-  if (packed_ != nullptr) return matrix;
   size_t at = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    EM_RETURN_IF_ERROR(PackRows(sources[i], 0, parts[i].outputs, matrix, at));
+    if (packed_ == nullptr) {
+      EM_RETURN_IF_ERROR(PackRows(sources[i], 0, parts[i].outputs, matrix, at));
+    }
     at += parts[i].outputs;
     checkpoint_.Release(sources[i]);
   }

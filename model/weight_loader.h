@@ -23,8 +23,8 @@ namespace expertmesh::model {
 /// are as in `bf16`.
 class WeightLoader {
  public:
-  /// With `packed`, matrices and tables are its pieces and nothing is packed; kBadCheckpoint when
-  /// they do not fit.
+  /// With `packed`, matrices and tables are its pieces, and of the file only scales of fp8 are
+  /// read; kBadCheckpoint when the pieces do not fit.
   WeightLoader(const Checkpoint& checkpoint, const Profile& profile, WeightArena& arena,
                PackedWeights* packed = nullptr)
       : checkpoint_(checkpoint), profile_(profile), arena_(arena), packed_(packed) {}

@@ -83,14 +83,15 @@ def best_settings(options: Options, gguf: Path, work: Workload, prefill: bool,
 
 
 def step_bytes(profile: str, shown: dict[str, Any], distinct: float) -> float:
-    """Weight bytes that a decode step reads: as the directory stores them, but for a head that
-    int8 packs into eight bits."""
+    """Weight bytes that a decode step reads, of a directory that stores what the profile computes
+    with; a head that is stored wider than int8 is packed all the same."""
     parts = {name: part["bytes"] for name, part in shown["parts"].items()}
+    head = "head" if "head" in parts else "embedding"  # tied
     if profile == "int8":
-        parts["head"] = min(parts["head"], shown["parts"]["head"]["parameters"] * INT8_BYTES)
+        parts[head] = min(parts[head], shown["parts"][head]["parameters"] * INT8_BYTES)
     routed = parts.pop("routed_experts")
-    unread = parts.pop("embedding", 0) + parts.pop("engram_tables", 0)
-    del unread  # looked up by row
+    for looked_up_by_row in {"embedding", "engram_tables"} - {head}:
+        parts.pop(looked_up_by_row, None)
     return float(sum(parts.values()) + routed * distinct / shown["experts"])
 
 

@@ -135,7 +135,7 @@ def alternate_anew(start: Callable[[ExitStack], Mapping[str, Callable[[int], flo
 
 def play_round(sides: Mapping[str, Callable[[int], float]], number: int, rounds: int,
                figures: dict[str, list[float]]) -> None:
-    """One round of `rounds`."""
+    """Asks every side once, as round `number`; how many there will be is for the reader only."""
     for name in sides if number % 2 == 0 else reversed(list(sides)):
         figures[name].append(sides[name](number))
         say(f"round {number + 1} of {rounds}: {name} {figures[name][-1]:.4g}")

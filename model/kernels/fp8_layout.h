@@ -9,10 +9,10 @@ namespace expertmesh::model {
 
 inline constexpr size_t kFp8Group = 32;  // inputs of sixteen outputs that share a scale
 inline constexpr size_t kFp8Quad = 4;    // inputs whose codes share a cache line
-/// A code's seven lower bits, as the upper bits of a float32's exponent and mantissa, are its value
-/// times 2^-120: scales are kept with the factor in them.
+/// A code's seven lower bits, shifted left by twenty, are as a float32 its value times 2^-120:
+/// scales are kept with the factor in them, as far as that stays finite.
 inline constexpr float kFp8ScaleFactor = 0x1p120f;
-inline constexpr float kFp8ScaleMax = 0x1p7f;  // magnitudes beyond it have no finite product
+inline constexpr float kFp8ScaleMax = 0x1p8f;  // magnitudes are below it
 
 constexpr size_t Fp8ScaleBytes(size_t inputs) {
   return ((inputs + kFp8Group - 1) / kFp8Group * sizeof(float) + 63) / 64 * 64;
@@ -22,9 +22,10 @@ constexpr size_t Fp8ScaleBytes(size_t inputs) {
 constexpr size_t Fp8PanelBytes(size_t inputs) {
   return Fp8ScaleBytes(inputs) + (inputs + kFp8Quad - 1) / kFp8Quad * kFp8Quad * 16;
 }
-/// Where the code of one of the four inputs of a quad lies in its line: such that looking up the
-/// two bytes of sixty-four bf16 numbers and laying them side by side leaves, in every 32 bits, an
-/// output of two inputs each.
+/// Where the code of one of the four inputs of a quad lies in its line. Sixteen bytes have outputs
+/// 4i … 4i + 3: o0k0 o0k1 o1k0 o1k1 o2k0 o2k1 o3k0 o3k1, then the same of inputs 2 and 3. Where the
+/// lower and the upper bytes of the codes' bf16 numbers are interleaved, every 32 bits then hold
+/// one output's weights for two inputs.
 constexpr size_t Fp8CodeAt(size_t input, size_t output) {
   return output / 4 * 16 + input / 2 * 8 + output % 4 * 2 + input % 2;
 }

@@ -1,7 +1,8 @@
 #include "model/kernels/pack_fp8.h"
 
 #include <cmath>
-#include <cstring>
+#include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 #include "model/kernels/fp8_layout.h"
@@ -25,15 +26,20 @@ bool AllScalesFit(const StoredMatrix& m) {
 
 }  // namespace
 
-bool FitsFp8Panels(const StoredMatrix& matrix, uint64_t row_begin) {
+bool FitsFp8Panels(const StoredMatrix& matrix) {
   const MatrixFormat& format = matrix.format;
   return format.values == ValueFormat::kE4m3 && format.is_quantised() &&
          format.block_rows % kPanelOutputs == 0 && format.block_columns % kFp8Group == 0 &&
-         row_begin % kPanelOutputs == 0 && AllScalesFit(matrix);
+         AllScalesFit(matrix);
 }
 
 absl::Status PackFp8Rows(const StoredMatrix& from, size_t row_begin, size_t rows, PackedMatrix& to,
                          size_t output_begin) {
+  if (row_begin % kPanelOutputs != 0 || output_begin % kPanelOutputs != 0) {
+    std::fprintf(stderr, "fp8 rows %zu to outputs %zu: neither begins a panel\n", row_begin,
+                 output_begin);
+    std::abort();
+  }
   std::vector<float> decoded(to.inputs);
   std::vector<float> scales(from.format.ScaleColumns(from.columns));
   for (size_t r = 0; r < rows; ++r) {

@@ -10,9 +10,10 @@
 
 namespace expertmesh::model {
 
-/// Whether panels can hold its rows from `row_begin` on: fp8 whose scales, each of whole groups and
-/// panels, fit the layout. What does not is to be rounded to bf16, which gives the same bits.
-bool FitsFp8Panels(const StoredMatrix& matrix, uint64_t row_begin = 0);
+/// Whether panels can hold it: fp8 whose scales are each of whole groups and panels, and below
+/// kFp8ScaleMax. Reads all scales. What does not fit is to be rounded to bf16, which gives the same
+/// bits.
+bool FitsFp8Panels(const StoredMatrix& matrix);
 
 /// Rows [row_begin, row_begin + rows) become outputs [output_begin, …) of `to`; both begin at a
 /// multiple of 16. Errors of DecodeRows.

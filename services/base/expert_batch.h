@@ -11,7 +11,8 @@
 namespace expertmesh::base {
 
 /// kInt8: weights and rows inside the profile int8. kInt4 and kFp4: weights there, two in a byte.
-/// kInt8Row: rows on the wire only, with one f32 scale per row (base/int8_row.h).
+/// kFp8: weights inside the profile bf16. kInt8Row: rows on the wire only, with one f32 scale per
+/// row (base/int8_row.h).
 enum class Dtype { kF32, kBf16, kInt8, kInt8Row, kInt4, kFp4, kFp8 };
 /// Of one element that has its own bytes; scales come on top.
 inline constexpr size_t DtypeBytes(Dtype dtype) {

@@ -56,6 +56,8 @@ class WorkloadTest(unittest.TestCase):
         self.assertEqual(bench_decode.step_bytes("bf16", shown, 16), 10 + 5 + 160)
         shown["parts"]["head"]["parameters"] = 4  # int8 packs it
         self.assertEqual(bench_decode.step_bytes("int8", shown, 16), 4 * 1.0625 + 5 + 160)
+        del shown["parts"]["head"]  # tied: the embedding is the head
+        self.assertEqual(bench_decode.step_bytes("bf16", shown, 16), 1000 + 5 + 160)
 
 
 class AlternateTest(unittest.TestCase):

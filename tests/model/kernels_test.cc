@@ -10,6 +10,7 @@
 #include "model/fingerprint.h"
 #include "model/kernels/aligned.h"
 #include "model/kernels/bf16.h"
+#include "model/kernels/cpu/tables.h"
 #include "model/kernels/kernel_table.h"
 #include "model/kernels/linear.h"
 #include "model/kernels/math.h"
@@ -79,26 +80,28 @@ TEST_P(KernelTest, LinearEqualsTheScalarChain) {
   }
 }
 
-// fp8 values and scales; the scales of every exponent that panels take, of both signs and none.
+// fp8 values and scales; the scales from 2^-125 to just below 2^8, of both signs, subnormal and
+// zero.
 struct Fp8Matrix {
   std::vector<std::byte> codes;
   std::vector<float> scales;
   StoredMatrix view;
 
-  Fp8Matrix(size_t rows, size_t columns, size_t block, uint64_t seed) {
+  Fp8Matrix(size_t rows, size_t columns, size_t block_rows, size_t block_columns, uint64_t seed) {
     std::mt19937_64 random(seed);
     codes.resize(rows * columns);
     for (std::byte& code : codes) {
       code = static_cast<std::byte>(random());
       if ((code & std::byte{0x7F}) == std::byte{0x7F}) code = std::byte{0x80};
     }
-    MatrixFormat format{ValueFormat::kE4m3, ScaleFormat::kF32, block, block};
+    MatrixFormat format{ValueFormat::kE4m3, ScaleFormat::kF32, block_rows, block_columns};
     scales.resize(format.ScaleRows(rows) * format.ScaleColumns(columns));
     for (float& scale : scales) {
       scale = std::ldexp(1.0f + static_cast<float>(random() % 1000) / 1000.0f,
-                         -static_cast<int>(random() % 120) + 5);
-      if (random() % 8 == 0) scale = -scale;
+                         7 - static_cast<int>(random() % 133));
       if (random() % 16 == 0) scale = random() % 2 == 0 ? 0.0f : 1e-42f;
+      if (random() % 16 == 0) scale = std::nextafter(256.0f, 0.0f);
+      if (random() % 8 == 0) scale = -scale;
     }
     view = {"w", "test", format, rows, columns, codes, std::as_bytes(std::span(scales))};
   }
@@ -108,11 +111,12 @@ TEST_P(KernelTest, Fp8PanelsGiveTheBitsOfWeightsRoundedToBf16) {
   const Shape shapes[] = {{1, 1, 1},     {1, 64, 16},  {1, 77, 83},  {2, 5, 31},
                           {3, 40, 100},  {1, 300, 64}, {7, 128, 17}, {8, 96, 48},
                           {9, 200, 129}, {13, 7, 15},  {16, 64, 64}, {65, 130, 33}};
-  for (const size_t block : {32, 128}) {
+  const std::pair<size_t, size_t> blocks[] = {{32, 32}, {128, 128}, {16, 64}, {48, 96}};
+  for (const auto& [block_rows, block_columns] : blocks) {
     for (const Shape& s : shapes) {
-      SCOPED_TRACE(testing::Message()
-                   << s.rows << " x " << s.inputs << " x " << s.outputs << ", blocks of " << block);
-      const Fp8Matrix w(s.outputs, s.inputs, block, s.rows + block);
+      SCOPED_TRACE(testing::Message() << s.rows << " x " << s.inputs << " x " << s.outputs
+                                      << ", blocks " << block_rows << " x " << block_columns);
+      const Fp8Matrix w(s.outputs, s.inputs, block_rows, block_columns, s.rows + block_rows);
       ASSERT_TRUE(FitsFp8Panels(w.view));
       const std::vector<float> x = Random(s.rows * s.inputs, 2);
       WeightArena arena;
@@ -127,20 +131,44 @@ TEST_P(KernelTest, Fp8PanelsGiveTheBitsOfWeightsRoundedToBf16) {
       LinearRows(kernels(), bf16, x.data(), s.inputs, s.rows, expected.data(), stride);
       LinearRows(kernels(), fp8, x.data(), s.inputs, s.rows, y.data(), stride);
       EXPECT_EQ(Bits(y), Bits(expected));
+#if defined(__x86_64__)
+      if (kernels().isa == "avx512") {  // as a CPU without VBMI has it
+        KernelTable plain = kernels();
+        plain.linear_fp8 = LinearFp8Avx512;
+        std::fill(y.begin(), y.end(), kUntouched);
+        LinearRows(plain, fp8, x.data(), s.inputs, s.rows, y.data(), stride);
+        EXPECT_EQ(Bits(y), Bits(expected));
+      }
+#endif
     }
   }
 }
 
+TEST(Fp8PanelsTest, PartsOfAMatrixGoWhereTheyBelong) {
+  const Fp8Matrix w(96, 40, 16, 32, 1);
+  const std::vector<float> x = Random(40, 2);
+  std::vector<float> whole(96), part(64);
+  WeightArena arena;
+  PackedMatrix all = arena.NewMatrix(96, 40, Dtype::kFp8);
+  PackedMatrix some = arena.NewMatrix(64, 40, Dtype::kFp8);
+  ASSERT_TRUE(PackRows(w.view, 0, 96, all, 0).ok());
+  ASSERT_TRUE(PackRows(w.view, 48, 48, some, 16).ok());
+  LinearRows(FastestKernels(), all, x.data(), 40, 1, whole.data(), 96);
+  LinearRows(FastestKernels(), some, x.data(), 40, 1, part.data(), 64);
+  EXPECT_THAT(std::span(part).first(16), testing::Each(0.0f)) << "nothing was packed there";
+  EXPECT_EQ(Bits(std::span(part).subspan(16)), Bits(std::span(whole).subspan(48)));
+}
+
 TEST(Fp8PanelsTest, TakeWhatTheLayoutCanHold) {
-  const Fp8Matrix w(64, 96, 32, 1);
+  const Fp8Matrix w(64, 96, 32, 32, 1);
   EXPECT_TRUE(FitsFp8Panels(w.view));
-  EXPECT_FALSE(FitsFp8Panels(w.view, 8)) << "a panel would have outputs of two blocks";
-  StoredMatrix narrow = w.view;
-  narrow.format.block_columns = 16;
-  EXPECT_FALSE(FitsFp8Panels(narrow));
-  for (const float bad : {128.0f, -1e30f, std::numeric_limits<float>::infinity(),
+  EXPECT_FALSE(FitsFp8Panels(Fp8Matrix(64, 96, 32, 16, 1).view));
+  EXPECT_FALSE(FitsFp8Panels(Fp8Matrix(64, 96, 32, 48, 1).view));
+  EXPECT_FALSE(FitsFp8Panels(Fp8Matrix(64, 96, 8, 32, 1).view));
+  EXPECT_FALSE(FitsFp8Panels(Fp8Matrix(64, 96, 24, 32, 1).view));
+  for (const float bad : {256.0f, -1e30f, std::numeric_limits<float>::infinity(),
                           std::numeric_limits<float>::quiet_NaN()}) {
-    Fp8Matrix other(64, 96, 32, 1);
+    Fp8Matrix other(64, 96, 32, 32, 1);
     other.scales.back() = bad;
     EXPECT_FALSE(FitsFp8Panels(other.view)) << bad;
   }
@@ -149,7 +177,7 @@ TEST(Fp8PanelsTest, TakeWhatTheLayoutCanHold) {
 }
 
 TEST(Fp8PanelsTest, ANaNCodeIsABadCheckpoint) {
-  Fp8Matrix w(32, 32, 32, 1);
+  Fp8Matrix w(32, 32, 32, 32, 1);
   w.codes[40] = std::byte{0x7F};
   WeightArena arena;
   PackedMatrix packed = arena.NewMatrix(32, 32, Dtype::kFp8);

@@ -43,16 +43,21 @@ class PackedCacheTest : public testing::TestWithParam<std::string> {
   PackedCacheTest() {
     test_support::WriteTinyModel(dir_ / "float", test_support::AwkwardConfig());
     model_ = dir_ / "float";
-    if (GetParam() == "int4") {
-      ConvertOptions convert;
-      convert.from = std::exchange(model_, dir_ / "int4");
-      convert.to = model_;
-      convert.format = TargetFormat::kInt4;
-      EXPECT_TRUE(ConvertModel(convert).ok());
-    }
-    profile_ = GetParam() == "int4" ? "int8" : GetParam();
+    profile_ = GetParam();
+    if (GetParam() == "int4") Convert(TargetFormat::kInt4, "int8");
+    if (GetParam() == "fp8") Convert(TargetFormat::kFp8Block128, "bf16");
     attention_ = model_ + "/expertmesh-packed-" + profile_ + "-attention.bin";
     experts_ = model_ + "/expertmesh-packed-" + profile_ + "-experts-0-23.bin";
+  }
+
+  // The model in that form, in which the profile keeps it.
+  void Convert(TargetFormat format, const std::string& profile) {
+    ConvertOptions convert;
+    convert.from = std::exchange(model_, dir_ / GetParam());
+    convert.to = model_;
+    convert.format = format;
+    EXPECT_TRUE(ConvertModel(convert).ok());
+    profile_ = profile;
   }
 
   std::vector<test_support::LaneTrace> Run(uint64_t bytes_min = 0) const {
@@ -84,7 +89,7 @@ class PackedCacheTest : public testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Profiles, PackedCacheTest,
-                         testing::Values("exact-f32", "bf16", "int8", "int4"),
+                         testing::Values("exact-f32", "bf16", "int8", "int4", "fp8"),
                          [](const auto& info) {
                            return info.param == "exact-f32" ? "ExactF32" : info.param;
                          });

@@ -65,8 +65,8 @@ class Fp8Widener {
   }
 
   uint32_t scale_bits_ = 0x7FC00000u;  // no scale is a NaN
-  __m512i low_[2];                     // lower bytes of the codes' bf16 numbers
-  __m512i high_[2];                    // upper bytes
+  __m512i low_[2] = {};                // lower bytes of the codes' bf16 numbers
+  __m512i high_[2] = {};               // upper bytes
 };
 
 }  // namespace

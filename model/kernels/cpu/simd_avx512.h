@@ -1,4 +1,4 @@
-// Sixteen f32 lanes in one AVX-512 register. Included by avx512.cc only.
+// Sixteen f32 lanes in one AVX-512 register. Included by avx512*.cc.
 #pragma once
 
 #include <immintrin.h>

@@ -12,7 +12,8 @@ const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();
 /// KernelTable::linear_int8 for AVX-512 with VNNI, which not every CPU with AVX-512 has.
 void LinearInt8Vnni(const Int8LinearTask& task, size_t panel_begin, size_t panel_end);
-/// KernelTable::linear_fp8 for AVX-512 with VBMI, as above.
+/// KernelTable::linear_fp8 for AVX-512, without VBMI and with it.
+void LinearFp8Avx512(const LinearTask& task, size_t panel_begin, size_t panel_end);
 void LinearFp8Vbmi(const LinearTask& task, size_t panel_begin, size_t panel_end);
 #endif
 
