@@ -7,6 +7,8 @@
 #include "model/kernels/cpu/fp8_avx2.h"
 #include "model/kernels/cpu/int8_avx2.h"
 // In this order.
+#include "model/kernels/cpu/fp8_widener.h"
+// Over that.
 #include "model/kernels/cpu/fp8_bodies.h"
 #include "model/kernels/cpu/int8_bodies.h"
 #include "model/kernels/cpu/tables.h"

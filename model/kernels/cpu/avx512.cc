@@ -6,6 +6,8 @@
 // The same for fp8.
 #include "model/kernels/cpu/fp8_avx512.h"
 // In this order.
+#include "model/kernels/cpu/fp8_widener.h"
+// Over that.
 #include "model/kernels/cpu/fp8_bodies.h"
 #include "model/kernels/cpu/tables.h"
 

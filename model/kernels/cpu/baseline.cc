@@ -6,6 +6,8 @@
 #include "model/kernels/cpu/fp8_scalar.h"
 #include "model/kernels/cpu/int8_scalar.h"
 // In this order.
+#include "model/kernels/cpu/fp8_widener.h"
+// Over that.
 #include "model/kernels/cpu/fp8_bodies.h"
 #include "model/kernels/cpu/int8_bodies.h"
 #include "model/kernels/cpu/tables.h"

@@ -54,7 +54,7 @@ inline void Fp8Block(const LinearTask& t, size_t first_panel) {
   for (int p = 0; p < NP; ++p) {
     const size_t output = (first_panel + static_cast<size_t>(p)) * kPanelOutputs;
     for (int m = 0; m < MR; ++m) {
-      StoreOutputs(acc[m][p], t.y + m * t.y_stride + output, OutputsFrom(t, output));
+      StoreOutputs(acc[m][p], t.y + m * t.y_stride + output, OutputsFrom(output, t.outputs));
     }
   }
 }

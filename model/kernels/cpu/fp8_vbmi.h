@@ -50,18 +50,15 @@ class Fp8Widener {
   }
 
  private:
-  // Bits [kShift, kShift + 8) of the numbers of sixteen codes, rounded to the nearest bf16, ties to
-  // even.
+  // Bits [kShift, kShift + 8) of the weights of sixteen codes.
   template <int kShift>
   static __m128i Bytes(int code, float scale) {
     const __m512i codes =
         _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
                          _mm512_set1_epi32(code));
-    const __m512 value = _mm512_castsi512_ps(_mm512_slli_epi32(codes, 20));
-    const __m512i bits = _mm512_castps_si512(_mm512_mul_ps(value, _mm512_set1_ps(scale)));
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-    return _mm512_cvtepi32_epi8(_mm512_srli_epi32(sum, kShift));
+    const F16 value = _mm512_castsi512_ps(_mm512_slli_epi32(codes, 20));
+    const F16 weights = RoundLanesBf16(Mul(value, Broadcast(scale)));
+    return _mm512_cvtepi32_epi8(_mm512_srli_epi32(_mm512_castps_si512(weights), kShift));
   }
 
   uint32_t scale_bits_ = 0x7FC00000u;  // no scale is a NaN

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "model/kernels/cpu/linear_bodies.h"
 #include "model/kernels/int8_layout.h"
 #include "model/kernels/kernel_table.h"
 
@@ -69,7 +70,7 @@ inline void Int8Block(const Int8LinearTask& t, const std::byte* panel, size_t ou
     for (int m = 0; m < MR; ++m) acc[m] = Fma(ToF16(dot[m]), scale, acc[m]);
   }
   const std::byte* scales = x + Int8ScaleAt(t.inputs);
-  const size_t width = t.outputs - output < kPanelOutputs ? t.outputs - output : kPanelOutputs;
+  const size_t width = OutputsFrom(output, t.outputs);
 #pragma GCC unroll 16
   for (int m = 0; m < MR; ++m) {
     const size_t r = row + static_cast<size_t>(m);
@@ -77,14 +78,7 @@ inline void Int8Block(const Int8LinearTask& t, const std::byte* panel, size_t ou
     __builtin_memcpy(&row_scale, scales + static_cast<size_t>(m) * stride, sizeof(row_scale));
     F16 result = Mul(acc[m], Broadcast(row_scale));
     if (t.factors != nullptr) result = Mul(Broadcast(t.factors[r]), result);
-    float* out = t.y + r * t.y_stride + output;
-    if (width == kPanelOutputs) {
-      Store(out, result);
-    } else {
-      float lanes[kPanelOutputs];
-      Store(lanes, result);
-      for (size_t i = 0; i < width; ++i) out[i] = lanes[i];
-    }
+    StoreOutputs(result, t.y + r * t.y_stride + output, width);
   }
 }
 

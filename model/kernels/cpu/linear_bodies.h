@@ -21,9 +21,9 @@ struct PanelPart {
   size_t count;
 };
 
-// Of a panel, from `output` on.
-inline size_t OutputsFrom(const LinearTask& t, size_t output) {
-  return t.outputs - output < kPanelOutputs ? t.outputs - output : kPanelOutputs;
+// That a panel has, which begins at `output`.
+inline size_t OutputsFrom(size_t output, size_t outputs) {
+  return outputs - output < kPanelOutputs ? outputs - output : kPanelOutputs;
 }
 
 inline F16 LoadOutputs(const float* y, size_t width) {
@@ -47,7 +47,7 @@ inline void LinearBlock(const LinearTask& t, const PanelPart<W>& part, size_t fi
   const float* x = t.x + row * t.x_stride + part.begin;
   float* const y = t.y + row * t.y_stride + first_panel * kPanelOutputs;
   const auto width_of = [&](int p) {
-    return OutputsFrom(t, (first_panel + static_cast<size_t>(p)) * kPanelOutputs);
+    return OutputsFrom((first_panel + static_cast<size_t>(p)) * kPanelOutputs, t.outputs);
   };
   F16 acc[MR][NP];
   for (int m = 0; m < MR; ++m) {

@@ -25,6 +25,15 @@ inline __m256 Widen(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
 inline F16 Load(const uint16_t* p) { return {Widen(p), Widen(p + 8)}; }
+inline __m256 RoundEightBf16(__m256 v) {
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+  return _mm256_castsi256_ps(
+      _mm256_and_si256(sum, _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))));
+}
+// Numbers rounded to the nearest bf16, ties to even; none is a NaN.
+inline F16 RoundLanesBf16(F16 v) { return {RoundEightBf16(v.lo), RoundEightBf16(v.hi)}; }
 inline void Store(float* p, F16 v) {
   _mm256_storeu_ps(p, v.lo);
   _mm256_storeu_ps(p + 8, v.hi);

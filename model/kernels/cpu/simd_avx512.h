@@ -21,6 +21,14 @@ inline F16 Load(const uint16_t* p) {
   const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
+// Numbers rounded to the nearest bf16, ties to even; none is a NaN.
+inline F16 RoundLanesBf16(F16 v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+  return _mm512_castsi512_ps(
+      _mm512_and_si512(sum, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+}
 inline void Store(float* p, F16 v) { _mm512_storeu_ps(p, v); }
 inline F16 Broadcast(float v) { return _mm512_set1_ps(v); }
 inline F16 Mul(F16 a, F16 b) { return _mm512_mul_ps(a, b); }

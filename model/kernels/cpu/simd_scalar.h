@@ -29,6 +29,12 @@ inline F16 Load(const uint16_t* p) {
   for (int i = 0; i < 16; ++i) r.v[i] = WidenBf16(p[i]);
   return r;
 }
+// Numbers rounded to the nearest bf16, ties to even; none is a NaN.
+inline F16 RoundLanesBf16(const F16& v) {
+  F16 r;
+  for (int i = 0; i < 16; ++i) r.v[i] = RoundBf16(v.v[i]);
+  return r;
+}
 inline void Store(float* p, const F16& v) {
   for (int i = 0; i < 16; ++i) p[i] = v.v[i];
 }
