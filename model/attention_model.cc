@@ -311,19 +311,22 @@ void Decoder::Choose(const Exec& exec, const Layer& layer, uint32_t index,
       });
 }
 
-// Sends the rows to their experts; the shared one runs here meanwhile.
+// Sends the rows to their experts; the shared one runs here meanwhile, and begins with the threads
+// that choosing and sending leave free: both take one thread most of their time.
 void Decoder::AskExperts(const Exec& exec, const Layer& layer, uint32_t index, const StepPart& part,
                          ExpertBackend& experts) const {
   StepScratch& s = part.s;
   const size_t hidden = config_.hidden_size;
   const size_t rows = part.rows.size();
-  Choose(exec, layer, index, part);
-  SpreadDeath(part.rows, part.alive);
-  experts.Begin({index, part.index, part.first, rows, hidden, layer.gate->rule.top_k, s.x,
-                 s.expert_ids, s.expert_weights, part.alive, &exec.pool});
-  if (!layer.shared) return;
+  const auto ask = [&] {
+    Choose(exec, layer, index, part);
+    SpreadDeath(part.rows, part.alive);
+    experts.Begin({index, part.index, part.first, rows, hidden, layer.gate->rule.top_k, s.x,
+                   s.expert_ids, s.expert_weights, part.alive, &exec.pool});
+  };
+  if (!layer.shared) return ask();
   s.shared.resize(rows * hidden);
-  ApplySwiGlu(exec, *layer.shared, s.rounded.data(), rows, s.shared.data(), s.swiglu);
+  ApplySwiGlu(exec, *layer.shared, s.rounded.data(), rows, s.shared.data(), s.swiglu, ask);
 }
 
 // The streams take routed + shared in, summed in that order.

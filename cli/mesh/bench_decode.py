@@ -18,9 +18,10 @@ from mesh.bench_run import (
     Report,
     Request,
     alternate,
-    alternate_anew,
+    decode_pace,
     decode_rate,
     floor,
+    interleave_anew,
     pss_bytes,
     random_lanes,
     ratio,
@@ -32,6 +33,7 @@ from mesh.bench_run import (
 from mesh.bench_sides import Mesh, Peer
 
 DISTINCT_STEPS = 8
+PIECE_STEPS = 16
 INT8_BYTES = 1 + 2 / 32  # of a weight and its part of a group's scale
 PREFILL_TOKENS = 512
 
@@ -49,6 +51,19 @@ class Workload:
         """Of a round."""
         return random_lanes(self.vocab, self.lanes, prompt or self.options.prompt,
                             steps or self.options.steps, 1000 * self.lanes + number)
+
+    @property
+    def pieces(self) -> int:
+        """Into how many parts of a second or less `piece` cuts the steps of a round."""
+        return max(1, self.options.steps // PIECE_STEPS)
+
+    def piece(self, number: int, piece: int) -> list[Request]:
+        """A part of a round's steps. What comes before it is its prompt, most of which a side with
+        a prefix cache still has."""
+        steps = self.options.steps // self.pieces
+        return [(at_ms, steps, prompt + forced[:piece * steps],
+                 forced[piece * steps:(piece + 1) * steps])
+                for at_ms, _, prompt, forced in self.requests(number)]
 
     @property
     def context(self) -> int:
@@ -227,11 +242,11 @@ def mesh_tax(options: Options) -> None:
             for transport in ("inproc", *options.transports):
                 mesh = stack.enter_context(Mesh(transport, options, directory, transport,
                                                 flags=batch_flags(work.lanes)))
-                sides[transport] = lambda number, mesh=mesh: decode_rate(
-                    mesh.play(work.requests(number)))
+                sides[transport] = lambda number, piece, mesh=mesh: decode_pace(
+                    mesh.play(work.piece(number, piece), bypass_cache=False))
             return sides
 
-        figures = alternate_anew(start, options.rounds)
+        figures = interleave_anew(start, options.rounds, work.pieces)
         for side, rates in figures.items():
             row[f"{side}_tok_s"] = statistics.median(rates)
         for transport in options.transports:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ PROMPT, STEPS = 128, 128
 QUICK_PROMPT, QUICK_STEPS = 32, 24
 
 Request = tuple[float, int, list[int], list[int]]  # at_ms, max_tokens, prompt, forced
+Pace = tuple[int, float]  # tokens, seconds
 
 
 @dataclass
@@ -96,14 +97,20 @@ def write_requests(path: Path, requests: list[Request]) -> Path:
     return path
 
 
-def decode_rate(answers: list[dict[str, Any]]) -> float:
-    """Tokens a second while every lane decodes: from the last first token to the first last one."""
+def decode_pace(answers: list[dict[str, Any]]) -> Pace:
+    """What came while every lane decoded: from the last first token to the first last one."""
     begin = max(answer["token_ms"][0] for answer in answers)
     end = min(answer["token_ms"][-1] for answer in answers)
     tokens = sum(begin < at <= end for answer in answers for at in answer["token_ms"])
     if end <= begin or tokens < len(answers):
         raise MeshError("no time in which all lanes decode: take more steps or fewer lanes")
-    return tokens / (end - begin) * 1e3
+    return tokens, (end - begin) / 1e3
+
+
+def decode_rate(answers: list[dict[str, Any]]) -> float:
+    """Tokens a second while every lane decodes."""
+    tokens, seconds = decode_pace(answers)
+    return tokens / seconds
 
 
 def time_to_first_token_s(answer: dict[str, Any]) -> float:
@@ -115,30 +122,38 @@ def alternate(sides: Mapping[str, Callable[[int], float]], rounds: int) -> dict[
     """Runs every side once a round, each time in the next order; each gets the round's number."""
     figures: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
-        play_round(sides, number, rounds, figures)
+        for name in in_turn(sides, number):
+            figures[name].append(sides[name](number))
+            say(f"round {number + 1} of {rounds}: {name} {figures[name][-1]:.4g}")
     return figures
 
 
-def alternate_anew(start: Callable[[ExitStack], Mapping[str, Callable[[int], float]]],
-                   rounds: int) -> dict[str, list[float]]:
-    """The same, with sides that are started for every round: two starts of the same processes
-    differ by more than two rounds of one start. Each has a round that does not count first."""
+def interleave_anew(start: Callable[[ExitStack], Mapping[str, Callable[[int, int], Pace]]],
+                    rounds: int, pieces: int) -> dict[str, list[float]]:
+    """Tokens a second of sides that are started for every round, as two starts of the same
+    processes differ by more than two rounds of one start, and that take turns at every piece of it,
+    as a machine's memory changes its speed within a round. A side gets the numbers of round and
+    piece; each has a piece that does not count first."""
     figures: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
         with ExitStack() as stack:
             sides = start(stack)
+            paces: dict[str, list[Pace]] = {name: [] for name in sides}
             for side in sides.values():
-                side(WARM_UP)
-            play_round(sides, number, rounds, figures)
+                side(WARM_UP, 0)
+            for piece in range(pieces):
+                for name in in_turn(sides, number + piece):
+                    paces[name].append(sides[name](number, piece))
+        for name, pace in paces.items():
+            tokens, seconds = (sum(column) for column in zip(*pace, strict=True))
+            figures[name].append(tokens / seconds)
+            say(f"round {number + 1} of {rounds}: {name} {figures[name][-1]:.4g}")
     return figures
 
 
-def play_round(sides: Mapping[str, Callable[[int], float]], number: int, rounds: int,
-               figures: dict[str, list[float]]) -> None:
-    """Asks every side once, as round `number`; how many there will be is for the reader only."""
-    for name in sides if number % 2 == 0 else reversed(list(sides)):
-        figures[name].append(sides[name](number))
-        say(f"round {number + 1} of {rounds}: {name} {figures[name][-1]:.4g}")
+def in_turn(names: Iterable[str], number: int) -> list[str]:
+    """The names, every second time from the last to the first."""
+    return list(names) if number % 2 == 0 else list(names)[::-1]
 
 
 def ratio(figures: dict[str, list[float]], ours: str, theirs: str) -> float:

@@ -30,10 +30,10 @@ absl::StatusOr<SwiGlu> SwiGlu::Load(const WeightLoader& loader, const std::strin
 }
 
 void ApplySwiGlu(const Exec& exec, const SwiGlu& w, const float* x, size_t rows, float* y,
-                 std::vector<float>& scratch) {
+                 std::vector<float>& scratch, const base::ThreadPool::Task& first) {
   const size_t width = w.width();
   scratch.resize(rows * 2 * width);
-  Linear(exec, w.gate_up, x, w.gate_up.inputs, rows, scratch.data(), 2 * width);
+  Linear(exec, w.gate_up, x, w.gate_up.inputs, rows, scratch.data(), 2 * width, first);
   exec.pool.ParallelFor(rows, GrainFor(16 * width), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       Activate(exec.kernels, exec.profile, width, scratch.data() + r * 2 * width);

@@ -24,9 +24,10 @@ struct SwiGlu {
 };
 
 /// y [rows, hidden] over the pool. x [rows, hidden] is already rounded to the profile's activation
-/// type. `scratch` is resized as needed.
+/// type. `scratch` is resized as needed. The calling thread runs `first`, if it is given, while the
+/// others begin.
 void ApplySwiGlu(const Exec& exec, const SwiGlu& w, const float* x, size_t rows, float* y,
-                 std::vector<float>& scratch);
+                 std::vector<float>& scratch, const base::ThreadPool::Task& first = nullptr);
 
 /// The same on the calling thread, for weights that are not int8; scratch [rows · 2·width].
 void ApplySwiGluRows(const KernelTable& kernels, const Profile& profile, const SwiGlu& w,

@@ -1,6 +1,7 @@
 #include "model/kernels/linear.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "model/kernels/aligned.h"
 
@@ -34,21 +35,23 @@ AlignedBytes& QuantisedRows() {
 }
 
 void LinearInt8(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_stride,
-                size_t rows, float* y, size_t y_stride) {
+                size_t rows, float* y, size_t y_stride, const base::ThreadPool::Task& first) {
   const size_t row_bytes = Int8RowBytes(w.inputs);
-  std::byte* records = QuantisedRows().Resize(rows * row_bytes);
+  AlignedBytes buffer = std::move(QuantisedRows());  // `first` may have a Linear of its own
+  std::byte* records = buffer.Resize(rows * row_bytes);
   exec.pool.ParallelFor(rows, GrainFor(16 * w.inputs), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; ++r) {
       exec.kernels.quantise_row(x + r * x_stride, w.inputs, records + r * row_bytes);
     }
   });
   const size_t work = (kWorkOfReading + rows / 4) * w.inputs * kPanelOutputs;
-  exec.pool.ParallelFor(
-      w.panel_count(), GrainFor(work),
+  exec.pool.ParallelForBeside(
+      first, w.panel_count(), GrainFor(work),
       [&](size_t begin, size_t end, int) {
         LinearInt8Rows(exec.kernels, w, records, rows, begin, end, y, y_stride);
       },
       ChunksPerThread(rows));
+  QuantisedRows() = std::move(buffer);
 }
 
 }  // namespace
@@ -75,14 +78,17 @@ void LinearRows(const KernelTable& kernels, const PackedMatrix& w, const float* 
 }
 
 void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_stride, size_t rows,
-            float* y, size_t y_stride) {
-  if (rows == 0) return;
-  if (IsInt8Weight(w.dtype)) return LinearInt8(exec, w, x, x_stride, rows, y, y_stride);
+            float* y, size_t y_stride, const base::ThreadPool::Task& first) {
+  if (rows == 0) {
+    if (first) first();
+    return;
+  }
+  if (IsInt8Weight(w.dtype)) return LinearInt8(exec, w, x, x_stride, rows, y, y_stride, first);
   const LinearTask task = TaskOf(w, x, x_stride, rows, y, y_stride);
   const size_t panels = w.panel_count();
   const size_t items = (panels + kPanelsPerItem - 1) / kPanelsPerItem;
-  exec.pool.ParallelFor(
-      items, GrainFor(rows * w.inputs * kPanelsPerItem * kPanelOutputs),
+  exec.pool.ParallelForBeside(
+      first, items, GrainFor(rows * w.inputs * kPanelsPerItem * kPanelOutputs),
       [&](size_t begin, size_t end, int) {
         RunPanels(exec.kernels, task, begin * kPanelsPerItem,
                   std::min(end * kPanelsPerItem, panels));

@@ -28,9 +28,10 @@ void LinearRows(const KernelTable& kernels, const PackedMatrix& w, const float* 
                 size_t rows, float* y, size_t y_stride);
 
 /// y [rows, w.outputs] = x [rows, w.inputs] · wᵀ over the pool; strides in floats. The caller has
-/// rounded x; int8 weights take the f32 row and quantise it here.
+/// rounded x; int8 weights take the f32 row and quantise it here. The calling thread runs `first`,
+/// if it is given, while the others begin.
 void Linear(const Exec& exec, const PackedMatrix& w, const float* x, size_t x_stride, size_t rows,
-            float* y, size_t y_stride);
+            float* y, size_t y_stride, const base::ThreadPool::Task& first = nullptr);
 
 /// Panels [panel_begin, panel_end) for rows that are quantised already, `rows` of
 /// [Int8RowBytes(w.inputs)], on the calling thread; every output times the factor of its row, if

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -72,40 +73,66 @@ absl::Status CheckComputeThreads(const ComputeThreads& threads) {
   return absl::OkStatus();
 }
 
-struct ThreadPool::Impl {
+// A loop that is open for threads to take part in, one after another over the pool's life.
+class ThreadPool::Loop {
+ public:
+  void Open(const Body& body, size_t count, size_t grain) {
+    const auto chunks = static_cast<uint32_t>((count + grain - 1) / grain);
+    body_.store(&body, std::memory_order_relaxed);
+    count_.store(count, std::memory_order_relaxed);
+    grain_.store(grain, std::memory_order_relaxed);
+    unfinished_.store(chunks, std::memory_order_relaxed);
+    open_.store(((open_.load(std::memory_order_relaxed) >> 32) + 1) << 32 | chunks,
+                std::memory_order_release);
+  }
+  // Works on a chunk that nobody has taken; false if there is none.
+  bool TakeOne(int thread) {
+    uint64_t seen = open_.load(std::memory_order_acquire);
+    while ((seen & kChunks) != 0) {
+      const Body* const body = body_.load(std::memory_order_relaxed);
+      const size_t count = count_.load(std::memory_order_relaxed);
+      const size_t grain = grain_.load(std::memory_order_relaxed);
+      if (!open_.compare_exchange_weak(seen, seen - 1, std::memory_order_acquire)) continue;
+      const size_t begin = ((count + grain - 1) / grain - (seen & kChunks)) * grain;
+      (*body)(begin, std::min(begin + grain, count), thread);
+      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+      return true;
+    }
+    return false;
+  }
+  // Until all chunks have been worked on.
+  void Await(Spinner& spinner) {
+    for (uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
+         left = unfinished_.load(std::memory_order_acquire)) {
+      AwaitChange(unfinished_, left, spinner);
+    }
+  }
+
+ private:
+  static constexpr uint64_t kChunks = 0xffff'ffff;
+
   // Who may still take what: the loop in the upper half, chunks that nobody has taken in the lower.
   // A loop ends when its chunks have been worked on, whoever did it: a thread that still sleeps, or
   // that another process keeps from its core, is not waited for. Such a thread may look at a loop
   // long after it ended; it then finds no chunk left, or takes one of a later loop.
-  std::atomic<uint64_t> open{0};
-  std::atomic<uint32_t> unfinished{0};  // chunks of the loop
+  std::atomic<uint64_t> open_{0};
+  std::atomic<uint32_t> unfinished_{0};  // chunks
+  // Written before `open_`. Who has taken a chunk has read them as they are: the loop cannot have
+  // ended before.
+  std::atomic<const Body*> body_{nullptr};
+  std::atomic<size_t> count_{0};
+  std::atomic<size_t> grain_{1};
+};
+
+struct ThreadPool::Impl {
+  std::array<Loop, 2> loops;            // the second is what the first one's caller does beside it
+  size_t depth = 0;                     // loops that are open, for the caller
   std::atomic<uint32_t> generation{0};  // a new value is a new loop, or the end
   std::atomic<bool> stop{false};
-  // Of the loop; written before `open`. Who has taken a chunk of it has read them as they are:
-  // the loop cannot have ended before.
-  std::atomic<const Body*> body{nullptr};
-  std::atomic<size_t> count{0};
-  std::atomic<size_t> grain{1};
   std::vector<int> cpus;  // of each thread, the caller's first; or empty
   bool helpers_give_way = false;
   std::vector<std::thread> threads;
   Spinner caller_spinner;
-
-  static constexpr uint64_t kChunks = 0xffff'ffff;
-
-  void Drain(int thread) {
-    uint64_t seen = open.load(std::memory_order_acquire);
-    while ((seen & kChunks) != 0) {
-      const Body* const loop = body.load(std::memory_order_relaxed);
-      const size_t all = count.load(std::memory_order_relaxed);
-      const size_t step = grain.load(std::memory_order_relaxed);
-      if (!open.compare_exchange_weak(seen, seen - 1, std::memory_order_acquire)) continue;
-      const size_t begin = ((all + step - 1) / step - (seen & kChunks)) * step;
-      (*loop)(begin, std::min(begin + step, all), thread);
-      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
-      seen = open.load(std::memory_order_acquire);
-    }
-  }
 
   void BindCaller() const {
     thread_local const Impl* bound_by = nullptr;
@@ -122,7 +149,8 @@ struct ThreadPool::Impl {
       AwaitChange(generation, seen, spinner);
       if (stop.load(std::memory_order_relaxed)) return;
       seen = generation.load(std::memory_order_acquire);
-      Drain(thread);
+      while (loops[1].TakeOne(thread) || loops[0].TakeOne(thread)) {
+      }
     }
   }
 
@@ -147,31 +175,27 @@ ThreadPool::~ThreadPool() {
   for (std::thread& t : impl_->threads) t.join();
 }
 
-void ThreadPool::ParallelFor(size_t count, size_t grain, const Body& body,
-                             size_t chunks_per_thread) {
-  if (count == 0) return;
-  impl_->BindCaller();
+void ThreadPool::ParallelForBeside(const Task& first, size_t count, size_t grain, const Body& body,
+                                   size_t chunks_per_thread) {
+  Impl& s = *impl_;
   grain = std::max<size_t>(1, grain);
-  if (threads_ == 1 || count <= grain) {
-    body(0, count, 0);
+  if (count > 0) s.BindCaller();
+  if (threads_ == 1 || count <= grain || s.depth == s.loops.size()) {
+    if (first) first();
+    if (count > 0) body(0, count, 0);
     return;
   }
-  Impl& s = *impl_;
   const size_t most = static_cast<size_t>(threads_) * chunks_per_thread;
   grain = std::max(grain, (count + most - 1) / most);
-  const uint32_t chunks = static_cast<uint32_t>((count + grain - 1) / grain);
-  s.body.store(&body, std::memory_order_relaxed);
-  s.count.store(count, std::memory_order_relaxed);
-  s.grain.store(grain, std::memory_order_relaxed);
-  s.unfinished.store(chunks, std::memory_order_relaxed);
-  s.open.store(((s.open.load(std::memory_order_relaxed) >> 32) + 1) << 32 | chunks,
-               std::memory_order_release);
+  Loop& loop = s.loops[s.depth];
+  loop.Open(body, count, grain);
   s.Announce();
-  s.Drain(0);
-  for (uint32_t left = s.unfinished.load(std::memory_order_acquire); left != 0;
-       left = s.unfinished.load(std::memory_order_acquire)) {
-    AwaitChange(s.unfinished, left, s.caller_spinner);
+  ++s.depth;
+  if (first) first();
+  while (loop.TakeOne(0)) {
   }
+  loop.Await(s.caller_spinner);
+  --s.depth;
 }
 
 }  // namespace expertmesh::base

@@ -31,7 +31,7 @@ ComputeThreads OnePerCpu(int count);
 /// kInvalidArgument unless there is one CPU per thread (or none) and this process may use them.
 absl::Status CheckComputeThreads(const ComputeThreads& threads);
 
-/// Owned by one caller at a time: ParallelFor is not reentrant and not thread-safe.
+/// Owned by one caller at a time. A loop's body must not use the pool.
 class ThreadPool {
  public:
   /// `threads` ≥ 1 counts the calling thread: ThreadPool(1) starts none.
@@ -49,9 +49,17 @@ class ThreadPool {
   /// and cost more. thread is in [0, threads()). Returns when all of it is done. `body` must not
   /// throw.
   using Body = std::function<void(size_t begin, size_t end, int thread)>;
-  void ParallelFor(size_t count, size_t grain, const Body& body, size_t chunks_per_thread = 4);
+  void ParallelFor(size_t count, size_t grain, const Body& body, size_t chunks_per_thread = 4) {
+    ParallelForBeside(nullptr, count, grain, body, chunks_per_thread);
+  }
+  /// The same, and the calling thread runs `first`, if it is given, before it takes a part, while
+  /// the others have begun. `first` may call ParallelFor: those loops go before this one.
+  using Task = std::function<void()>;
+  void ParallelForBeside(const Task& first, size_t count, size_t grain, const Body& body,
+                         size_t chunks_per_thread = 4);
 
  private:
+  class Loop;
   struct Impl;
   int threads_;
   std::unique_ptr<Impl> impl_;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import tempfile
@@ -50,6 +51,17 @@ class WorkloadTest(unittest.TestCase):
     def test_time_to_first_token_begins_when_it_is_sent(self) -> None:
         self.assertAlmostEqual(bench_run.time_to_first_token_s(answer(500, 750, 800)), 0.25)
 
+    def test_pieces_of_a_round_are_its_steps(self) -> None:
+        work = bench_decode.Workload(bench_run.Options(), {"vocab_size": 512}, 2)
+        whole = work.requests(3)
+        steps = 128 // work.pieces
+        self.assertLess(steps, 128)
+        pieces = [work.piece(3, number) for number in range(work.pieces)]
+        for lane, (_, _, prompt, forced) in enumerate(whole):
+            self.assertEqual(sum((piece[lane][3] for piece in pieces), []), forced)
+            for number, piece in enumerate(pieces):
+                self.assertEqual(piece[lane][1:3], (steps, prompt + forced[:steps * number]))
+
     def test_weights_of_a_step(self) -> None:
         shown = {"experts": 64, "parts": {"embedding": {"bytes": 1000}, "head": {"bytes": 10},
                                           "mla": {"bytes": 5}, "routed_experts": {"bytes": 640}}}
@@ -75,20 +87,23 @@ class AlternateTest(unittest.TestCase):
         self.assertEqual(order, ["a", "b", "b", "a", "a", "b"])
         self.assertEqual(bench_run.ratio(figures, "a", "b"), 2)  # of 2, 3 and 1
 
-    def test_sides_that_are_started_for_every_round(self) -> None:
+    def test_sides_that_are_started_for_every_round_take_turns_within_it(self) -> None:
         order: list[str] = []
 
-        def start(stack: contextlib.ExitStack) -> dict[str, bench_run.Callable[[int], float]]:
+        def side(name: str, number: int, piece: int) -> bench_run.Pace:
+            order.append(f"{name}{number}.{piece}")
+            return 10, 1 + piece  # as slow as this only in the second piece
+
+        def start(stack: contextlib.ExitStack) -> dict[str, functools.partial[bench_run.Pace]]:
             order.append("start")
             stack.callback(order.append, "stop")
-            return {name: lambda number, name=name: (order.append(f"{name}{number}"), number)[1]
-                    for name in "ab"}
+            return {name: functools.partial(side, name) for name in "ab"}
 
         with contextlib.redirect_stderr(io.StringIO()):
-            figures = bench_run.alternate_anew(start, 2)
-        self.assertEqual(order, ["start", "a-1", "b-1", "a0", "b0", "stop",
-                                 "start", "a-1", "b-1", "b1", "a1", "stop"])
-        self.assertEqual(figures, {"a": [0, 1], "b": [0, 1]})
+            figures = bench_run.interleave_anew(start, 2, 2)
+        self.assertEqual(" ".join(order), "start a-1.0 b-1.0 a0.0 b0.0 b0.1 a0.1 stop "
+                                          "start a-1.0 b-1.0 b1.0 a1.0 a1.1 b1.1 stop")
+        self.assertEqual(figures, {"a": [20 / 3, 20 / 3], "b": [20 / 3, 20 / 3]})
 
     def test_a_report_is_a_table_and_one_line_of_json(self) -> None:
         report = bench_run.Report("some", bench_run.Options())

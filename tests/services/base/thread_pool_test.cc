@@ -76,6 +76,48 @@ TEST(ThreadPool, LoopsFarApartAndLongOnesAreSeenToo) {
   }
 }
 
+// What goes beside a loop runs once, on the calling thread, and may have loops of its own.
+TEST(ThreadPool, ALoopGoesOnBesideWhatItsCallerDoes) {
+  for (int threads = 1; threads <= 4; ++threads) {
+    ThreadPool pool(threads);
+    std::vector<int> outer(61, 0);
+    std::vector<int> inner(37, 0);
+    int firsts = 0;
+    const auto caller = std::this_thread::get_id();
+    const auto beside = [&] {
+      ++firsts;
+      EXPECT_EQ(std::this_thread::get_id(), caller);
+      for (int twice = 0; twice < 2; ++twice) {
+        pool.ParallelFor(inner.size(), 1, [&](size_t begin, size_t end, int thread) {
+          EXPECT_LT(thread, threads);
+          for (size_t i = begin; i < end; ++i) ++inner[i];
+        });
+      }
+      for (const int value : inner) EXPECT_EQ(value, 2 * firsts);
+    };
+    for (int round = 1; round <= 300; ++round) {
+      pool.ParallelForBeside(beside, outer.size(), 1, [&](size_t begin, size_t end, int) {
+        for (size_t i = begin; i < end; ++i) ++outer[i];
+      });
+      ASSERT_EQ(firsts, round);
+      for (const int value : outer) ASSERT_EQ(value, round);
+    }
+    pool.ParallelForBeside(beside, 0, 1, [](size_t, size_t, int) { FAIL(); });
+    EXPECT_EQ(firsts, 301);
+  }
+}
+
+TEST(ThreadPool, OthersBeginWhileTheCallerIsStillBeside) {
+  ThreadPool pool(2);
+  std::atomic<int> done{0};
+  pool.ParallelForBeside(
+      [&] {
+        while (done < 8) std::this_thread::yield();  // by the other thread, or never
+      },
+      8, 1, [&](size_t begin, size_t end, int) { done += static_cast<int>(end - begin); });
+  EXPECT_EQ(done, 8);
+}
+
 int g_release[2];
 std::atomic<bool> g_held{false};
 
