@@ -100,8 +100,9 @@ void Session::Note(const char* endpoint, int status, const std::string& reason) 
 HttpReply Session::Page(const HttpTarget& target) const {
   if (target.door == Door::kModels) return {.body = ModelsBody(api_.model, api_.created)};
   if (target.door == Door::kHint) {
-    return {.body = absl::StrCat("ExpertMesh serves the OpenAI API for model ", api_.model,
+    return {.body = absl::StrCat("ExpertMesh serves model ", api_.model,
                                  ": POST /v1/chat/completions, POST /v1/completions, "
+                                 "POST /v1/responses, POST /anthropic/v1/messages, "
                                  "GET /v1/models.\n"),
             .content_type = "text/plain; charset=utf-8"};
   }
