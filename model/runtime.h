@@ -33,12 +33,12 @@ struct MoeCall {
   std::span<const uint16_t> expert_ids;   // [row_count, top_k], ascending inside a row
   std::span<const float> expert_weights;  // [row_count, top_k], already normalised and scaled
   std::span<const uint8_t> alive;         // [row_count]; dead rows are not dispatched
-  base::ThreadPool* pool = nullptr;       // free until Begin returns, if given
+  base::ThreadPool* pool = nullptr;       // for a loop inside Begin, if given
 };
 
 /// Where routed experts are computed: in process, or over a transport. Called on the engine thread,
-/// for a micro-batch strictly Begin, Finish, Begin, Finish, …; the shared experts run between the
-/// two, and the other micro-batches.
+/// for a micro-batch strictly Begin, Finish, Begin, Finish, …; the shared experts run from Begin on,
+/// beside it, and the other micro-batches between the two.
 class ExpertBackend {
  public:
   virtual ~ExpertBackend() = default;

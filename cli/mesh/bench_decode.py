@@ -33,7 +33,8 @@ from mesh.bench_run import (
 from mesh.bench_sides import Mesh, Peer
 
 DISTINCT_STEPS = 8
-PIECE_STEPS = 16
+PIECE_STEPS = 16  # at least
+PIECE_STEPS_PER_LANE = 2  # so that every lane still decodes when the last prompt has been taken in
 INT8_BYTES = 1 + 2 / 32  # of a weight and its part of a group's scale
 PREFILL_TOKENS = 512
 
@@ -54,8 +55,9 @@ class Workload:
 
     @property
     def pieces(self) -> int:
-        """Into how many parts of a second or less `piece` cuts the steps of a round."""
-        return max(1, self.options.steps // PIECE_STEPS)
+        """Into how many parts of seconds at most `piece` cuts the steps of a round."""
+        shortest = max(PIECE_STEPS, PIECE_STEPS_PER_LANE * self.lanes)
+        return max(1, self.options.steps // shortest)
 
     def piece(self, number: int, piece: int) -> list[Request]:
         """A part of a round's steps. What comes before it is its prompt, most of which a side with

@@ -152,8 +152,10 @@ def interleave_anew(start: Callable[[ExitStack], Mapping[str, Callable[[int, int
 
 
 def in_turn(names: Iterable[str], number: int) -> list[str]:
-    """The names, every second time from the last to the first."""
-    return list(names) if number % 2 == 0 else list(names)[::-1]
+    """The names, beginning with the next one each time: none of them follows itself."""
+    ordered = list(names)
+    first = number % len(ordered)
+    return ordered[first:] + ordered[:first]
 
 
 def ratio(figures: dict[str, list[float]], ours: str, theirs: str) -> float:

@@ -5,12 +5,20 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace expertmesh::model {
 
 /// Grows, never shrinks; contents are lost when it grows. Not thread-safe.
 class AlignedBytes {
  public:
+  AlignedBytes() = default;
+  AlignedBytes(AlignedBytes&& other) noexcept { *this = std::move(other); }
+  AlignedBytes& operator=(AlignedBytes&& other) noexcept {
+    memory_ = std::move(other.memory_);
+    capacity_ = std::exchange(other.capacity_, 0);
+    return *this;
+  }
   std::byte* Resize(size_t bytes) {
     if (bytes > capacity_) {
       capacity_ = (bytes + 63) / 64 * 64;

@@ -147,8 +147,8 @@ struct ThreadPool::Impl {
     Spinner spinner;
     for (uint32_t seen = 0;;) {
       AwaitChange(generation, seen, spinner);
+      seen = generation.load(std::memory_order_acquire);  // before the look at `stop` it comes with
       if (stop.load(std::memory_order_relaxed)) return;
-      seen = generation.load(std::memory_order_acquire);
       while (loops[1].TakeOne(thread) || loops[0].TakeOne(thread)) {
       }
     }

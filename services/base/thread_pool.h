@@ -53,7 +53,8 @@ class ThreadPool {
     ParallelForBeside(nullptr, count, grain, body, chunks_per_thread);
   }
   /// The same, and the calling thread runs `first`, if it is given, before it takes a part, while
-  /// the others have begun. `first` may call ParallelFor: those loops go before this one.
+  /// the others have begun. `first` may call ParallelFor: a thread takes from those loops before it
+  /// takes from this one again. It must not throw either.
   using Task = std::function<void()>;
   void ParallelForBeside(const Task& first, size_t count, size_t grain, const Body& body,
                          size_t chunks_per_thread = 4);

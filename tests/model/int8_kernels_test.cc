@@ -216,6 +216,34 @@ TEST_P(Int8KernelTest, ThreadsAndRowsDoNotChangeARow) {
   }
 }
 
+// What the calling thread does first may be a Linear too, of fewer rows or of more.
+TEST_P(Int8KernelTest, ALinearMayRunBesideAnother) {
+  constexpr size_t kInputs = 200, kOutputs = 700, kRows = 6;
+  const Stored w = Encoded(Random(kOutputs * kInputs, 5), kOutputs, kGroup32);
+  const std::vector<float> x = Random(kRows * kInputs, 6);
+  WeightArena arena;
+  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Dtype::kInt8);
+  ASSERT_TRUE(PackRows(w.view, 0, kOutputs, packed, 0).ok());
+  const Profile profile = *ParseProfile("int8");
+  base::ThreadPool pool(2);
+  const Exec exec{kernels(), profile, pool};
+  std::vector<float> alone(kRows * kOutputs);
+  Linear(exec, packed, x.data(), kInputs, kRows, alone.data(), kOutputs);
+  for (const size_t rows : {size_t{0}, size_t{2}, kRows}) {
+    std::vector<float> y(rows * kOutputs);
+    std::vector<float> beside(kRows * kOutputs);
+    int firsts = 0;
+    Linear(exec, packed, x.data(), kInputs, rows, y.data(), kOutputs, [&] {
+      ++firsts;
+      Linear(exec, packed, x.data(), kInputs, 2, beside.data(), kOutputs);
+      Linear(exec, packed, x.data(), kInputs, kRows, beside.data(), kOutputs);
+    });
+    EXPECT_EQ(firsts, 1);
+    EXPECT_EQ(Bits(beside), Bits(alone)) << rows;
+    EXPECT_EQ(Bits(y), Bits(std::span(alone).first(y.size()))) << rows;
+  }
+}
+
 TEST_P(Int8KernelTest, RowsAreQuantisedToNearestEven) {
   constexpr float kAmax = 127.0f * 0.25f;  // codes are x / 0.25
   const std::vector<float> x = {kAmax, -kAmax, 0.125f, 0.375f, -0.125f, -0.375f, 0.0f, 0.26f};

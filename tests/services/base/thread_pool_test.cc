@@ -198,6 +198,18 @@ TEST(ThreadPool, CpusThatDoNotFitAreRefused) {
   }
 }
 
+// A thread that is on its way to a loop that others have ended hears of the end of the pool too.
+TEST(ThreadPool, ManyShortLivesEnd) {
+  for (int life = 0; life < 3000; ++life) {
+    ThreadPool pool(2);
+    std::atomic<int> done{0};
+    for (int loop = 0; loop < 1 + life % 3; ++loop) {
+      pool.ParallelFor(2, 1, [&](size_t, size_t, int) { ++done; });
+    }
+    ASSERT_EQ(done, 2 * (1 + life % 3));
+  }
+}
+
 TEST(ThreadPool, LessThanOneThreadIsOne) { EXPECT_EQ(ThreadPool(0).threads(), 1); }
 
 }  // namespace
