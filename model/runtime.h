@@ -37,8 +37,8 @@ struct MoeCall {
 };
 
 /// Where routed experts are computed: in process, or over a transport. Called on the engine thread,
-/// for a micro-batch strictly Begin, Finish, Begin, Finish, …; the shared experts run from Begin on,
-/// beside it, and the other micro-batches between the two.
+/// for a micro-batch strictly Begin, Finish, Begin, Finish, …; the shared experts run beside Begin
+/// and after it, the other micro-batches between the two.
 class ExpertBackend {
  public:
   virtual ~ExpertBackend() = default;
