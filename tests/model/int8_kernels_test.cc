@@ -31,7 +31,7 @@ std::vector<float> Random(size_t count, uint64_t seed) {
 
 std::vector<uint32_t> Bits(std::span<const float> values) {
   std::vector<uint32_t> bits(values.size());
-  std::memcpy(bits.data(), values.data(), values.size_bytes());
+  if (!bits.empty()) std::memcpy(bits.data(), values.data(), values.size_bytes());
   return bits;
 }
 
