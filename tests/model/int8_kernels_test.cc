@@ -52,6 +52,14 @@ Stored Encoded(const std::vector<float>& w, size_t rows, const MatrixFormat& for
   return s;
 }
 
+// Random int8 weights, packed.
+PackedMatrix PackedRandom(WeightArena& arena, size_t outputs, size_t inputs, uint64_t seed) {
+  const Stored w = Encoded(Random(outputs * inputs, seed), outputs, kGroup32);
+  PackedMatrix packed = arena.NewMatrix(outputs, inputs, Dtype::kInt8);
+  EXPECT_TRUE(PackRows(w.view, 0, outputs, packed, 0).ok());
+  return packed;
+}
+
 // What the formula makes of int8 codes and scales.
 std::vector<float> Expected(const Stored& w, std::span<const float> x) {
   return reference::LinearInt8(
@@ -197,11 +205,9 @@ TEST_P(Int8KernelTest, ExtremeCodesDoNotSaturate) {
 
 TEST_P(Int8KernelTest, ThreadsAndRowsDoNotChangeARow) {
   constexpr size_t kInputs = 200, kOutputs = 700, kRows = 37;
-  const Stored w = Encoded(Random(kOutputs * kInputs, 3), kOutputs, kGroup32);
-  const std::vector<float> x = Random(kRows * kInputs, 4);
   WeightArena arena;
-  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Dtype::kInt8);
-  ASSERT_TRUE(PackRows(w.view, 0, kOutputs, packed, 0).ok());
+  const PackedMatrix packed = PackedRandom(arena, kOutputs, kInputs, 3);
+  const std::vector<float> x = Random(kRows * kInputs, 4);
   std::vector<float> alone(kRows * kOutputs);
   for (size_t r = 0; r < kRows; ++r) {
     LinearRows(kernels(), packed, x.data() + r * kInputs, kInputs, 1, alone.data() + r * kOutputs,
@@ -219,11 +225,9 @@ TEST_P(Int8KernelTest, ThreadsAndRowsDoNotChangeARow) {
 // What the calling thread does first may be a Linear too, of fewer rows or of more.
 TEST_P(Int8KernelTest, ALinearMayRunBesideAnother) {
   constexpr size_t kInputs = 200, kOutputs = 700, kRows = 6;
-  const Stored w = Encoded(Random(kOutputs * kInputs, 5), kOutputs, kGroup32);
-  const std::vector<float> x = Random(kRows * kInputs, 6);
   WeightArena arena;
-  PackedMatrix packed = arena.NewMatrix(kOutputs, kInputs, Dtype::kInt8);
-  ASSERT_TRUE(PackRows(w.view, 0, kOutputs, packed, 0).ok());
+  const PackedMatrix packed = PackedRandom(arena, kOutputs, kInputs, 5);
+  const std::vector<float> x = Random(kRows * kInputs, 6);
   const Profile profile = *ParseProfile("int8");
   base::ThreadPool pool(2);
   const Exec exec{kernels(), profile, pool};
